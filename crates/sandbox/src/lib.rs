@@ -1,2 +1,17 @@
-//! (being written)
+//! The engine: a typed [`Sandbox`] goes in, a running isolated process with a pidfd comes out.
+//!
+//! Data flow: **describe** ([`model`]: what the caller asks for) -> **survey** ([`survey`]: a read-only look at
+//! the host's sources) -> **plan** ([`plan`]: pure, printable, every refusal that can be known beforehand) ->
+//! **perform** ([`launch`]: descriptors are opened once, a child is cloned, the steps of `launch::STEPS` are
+//! carried out on them, the command is run). [`enter`] brings a further process into a running sandbox.
+//! Blocking, no threads, no async; knows nothing of job files, Nomad or shims.
+
 #![forbid(unsafe_code)]
+
+pub mod capability;
+pub mod model;
+pub mod path;
+pub mod seccomp;
+
+pub use model::Sandbox;
+pub use path::{HostPath, TaskPath};

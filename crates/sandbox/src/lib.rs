@@ -3,15 +3,18 @@
 //! Data flow: **describe** ([`model`]: what the caller asks for) -> **survey** ([`survey`]: a read-only look at
 //! the host's sources) -> **plan** ([`plan`]: pure, printable, every refusal that can be known beforehand) ->
 //! **perform** ([`launch`]: descriptors are opened once, a child is cloned, the steps of `launch::STEPS` are
-//! carried out on them, the command is run). [`enter`] brings a further process into a running sandbox.
+//! carried out on them, the command is run). [`launch::enter`] brings a further process into a running sandbox.
 //! Blocking, no threads, no async; knows nothing of job files, Nomad or shims.
 
 #![forbid(unsafe_code)]
 
 pub mod capability;
+pub mod launch;
 pub mod model;
 pub mod path;
+pub mod plan;
 pub mod seccomp;
+pub mod survey;
 
 pub use model::Sandbox;
 pub use path::{HostPath, TaskPath};

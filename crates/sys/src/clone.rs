@@ -133,3 +133,27 @@ pub fn adopt(number: i32) -> Result<OwnedFd, Errno> {
     // owns it; standard streams (0-2) are refused by the caller.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
+
+/// Ends this process by a fault that even the first process of a pid namespace cannot survive. For tests of
+/// what a parent makes of it.
+pub fn die() -> ! {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: an undefined instruction: the kernel forces SIGILL upon us; nothing is read or written.
+    unsafe {
+        std::arch::asm!("ud2", options(noreturn))
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a breakpoint nobody handles: the kernel forces SIGTRAP upon us; nothing is read or written.
+    unsafe {
+        std::arch::asm!("brk #1", options(noreturn))
+    }
+}
+
+/// Gives this process a cgroup namespace whose root is the group it is in now. See cgroup_namespaces(7).
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN; `EINVAL` on a kernel without cgroup namespaces.
+pub fn unshare_cgroup_namespace() -> Result<(), Errno> {
+    // SAFETY: a flag; nothing of this process's memory or descriptors is shared differently afterwards.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) })).map(drop)
+}

@@ -101,3 +101,55 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
     // SAFETY: changes flags only; no descriptor is closed here.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
+
+/// Runs the program that `fd` is open on (an `O_PATH` descriptor will do), with `path` as its `argv[1]`; comes
+/// back only to fail. See execveat(2) with AT_EMPTY_PATH.
+pub fn execve_behind(
+    fd: BorrowedFd<'_>,
+    path: &CStr,
+    arguments: &mut StringArray,
+    environment: &StringArray,
+) -> Errno {
+    if let Some(second) = arguments.pointers.get_mut(1) {
+        *second = path.as_ptr();
+    }
+    let (argv, envp) = (arguments.pointers.as_ptr(), environment.pointers.as_ptr());
+    // SAFETY: as in `execve`; the path is empty and the descriptor names the file.
+    unsafe {
+        libc::syscall(libc::SYS_execveat, fd.as_raw_fd(), c"".as_ptr(), argv, envp, libc::AT_EMPTY_PATH)
+    };
+    crate::last_errno()
+}
+
+/// Takes the controlling terminal. See TIOCSCTTY(2const).
+///
+/// # Errors
+/// `EPERM`: not a session leader, or another session's terminal.
+pub fn take_terminal(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the argument is a plain number.
+    check(libc::c_long::from(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY as _, 0) })).map(drop)
+}
+
+/// A borrowed descriptor for a number that this process has just put something at.
+///
+/// # Errors
+/// `EBADF` when nothing is open there.
+pub fn borrow(number: i32) -> Result<BorrowedFd<'static>, Errno> {
+    // SAFETY: F_GETFD only reads the descriptor's flags.
+    check(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
+    // SAFETY: it is open, and only used in a child on numbers that the launch itself filled and that stay
+    // open until the program is replaced.
+    Ok(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// The path of the working directory as the kernel sees it from the root, written into `buffer`. See getcwd(2):
+/// one that lies outside the root begins with `(unreachable)`.
+///
+/// # Errors
+/// `ENOENT`: it has been removed; `ERANGE`: longer than the buffer.
+pub fn working_directory(buffer: &mut [u8]) -> Result<&[u8], Errno> {
+    // SAFETY: the kernel writes at most as many bytes as the buffer has.
+    let answer = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    let length = check(answer)? as usize;
+    buffer.get(..length.saturating_sub(1)).ok_or(Errno::RANGE)
+}

@@ -101,3 +101,13 @@ pub fn detach(path: &CStr) -> Result<(), Errno> {
     // SAFETY: a terminated path and a flag.
     check(libc::c_long::from(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) })).map(drop)
 }
+
+/// `pivot_root(".", ".")`: the working directory becomes the root, the old root lies on top of it until it is
+/// detached. See pivot_root(2).
+///
+/// # Errors
+/// `EINVAL` (not a mount point, shared propagation, or the old root is a ramdisk), `EBUSY`, `EPERM`.
+pub fn pivot_here() -> Result<(), Errno> {
+    // SAFETY: two terminated strings.
+    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
+}

@@ -1,0 +1,519 @@
+//! What each step of a launch does: system calls on what was prepared, nothing else. No allocation, no lock,
+//! no panic: this runs in a cloned child.
+
+use super::find;
+use super::prepare::{Keep, Links, Prepared, ReadyWhat, Target};
+use super::report::Report;
+use crate::model::RootSwitch;
+use crate::plan::{MaskKind, MaskedTree};
+use crate::survey::Shape;
+use bivouac_sys::exec::OnExec;
+use bivouac_sys::mount::{Propagation, Reach, detach, mount_setattr, mount_setattr_at, pivot_here};
+use bivouac_sys::{Errno, credentials, exec, signal};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstatfs, mkdirat, mknodat, openat,
+    openat2, symlinkat,
+};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+use std::ffi::CStr;
+
+/// Where the status pipe is once the streams are placed, and the init program after it.
+const STATUS: i32 = 3;
+const INIT: i32 = 4;
+const SIGKILL: i32 = 9;
+
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+const API: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+pub(crate) fn death_signal(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    credentials::set_parent_death_signal(SIGKILL)?;
+    // The parent's end of the pipe is closed here first (by a copy of our own end), so that a parent that died
+    // before the line above shows as an error on it.
+    let status = if prepared.parent_end >= 0 {
+        exec::place(prepared.status.as_fd(), prepared.parent_end, OnExec::Close)?;
+        prepared.parent_end = -1;
+        prepared.status.as_fd()
+    } else {
+        exec::borrow(STATUS)?
+    };
+    let mut poll = [rustix::event::PollFd::from_borrowed_fd(status, rustix::event::PollFlags::empty())];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut poll, Some(&now))?;
+    let gone = poll.first().is_some_and(|fd| fd.revents().contains(rustix::event::PollFlags::ERR));
+    if gone { Err(Errno::PIPE) } else { Ok(()) }
+}
+
+pub(crate) fn reset_signals(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    signal::reset_all()
+}
+
+pub(crate) fn session(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    // Modes of what the set-up makes are exactly those it says.
+    rustix::process::umask(Mode::empty());
+    match rustix::process::setsid() {
+        Ok(_) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+pub(crate) fn join_cgroup(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    join_tasks(&prepared.tasks)
+}
+
+pub(crate) fn join_tasks(tasks: &[OwnedFd]) -> Result<(), Errno> {
+    tasks.iter().try_for_each(|file| rustix::io::write(file, b"0").map(drop))
+}
+
+pub(crate) fn unshare_cgroup(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    bivouac_sys::clone::unshare_cgroup_namespace()
+}
+
+pub(crate) fn join_network(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    let Some(network) = &prepared.network else { return Ok(()) };
+    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(network.as_fd(), kind)
+}
+
+pub(crate) fn loopback(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    bivouac_sys::net::bring_loopback_up()
+}
+
+pub(crate) fn hostname(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    prepared.hostname.as_ref().map_or(Ok(()), |name| rustix::system::sethostname(name.as_bytes()))
+}
+
+pub(crate) fn hide_mounts(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    mount_setattr_at(c"/", Reach::Tree, 0, Propagation::Slave)
+}
+
+pub(crate) fn attach_root(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    if prepared.switch == RootSwitch::Move {
+        // A moved root leaves the old one below it: what must never be reached again is taken off first.
+        for tree in [c"/proc", c"/sys"] {
+            match detach(tree) {
+                Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    // Masks are cut from the scratch tree, which must be attached for that; it stays in the old root.
+    move_mount(&prepared.scratch, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    move_mount(&prepared.root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+pub(crate) fn fill_root(prepared: &mut Prepared, report: &Report) -> Result<(), Errno> {
+    let Prepared { fills, root, devices, proc, sys, .. } = prepared;
+    for (index, fill) in fills.iter().enumerate() {
+        report.item(index);
+        let target = &fill.target;
+        match &fill.what {
+            ReadyWhat::Link(content) => make_link(root.as_fd(), target, content)?,
+            ReadyWhat::Attach(mount) => attach(mount, root.as_fd(), target)?,
+            ReadyWhat::Tmpfs { size, mode, attributes } => {
+                let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+                if let Some(size) = size {
+                    fsconfig_set_string(context.as_fd(), c"size", size.as_c_str())?;
+                }
+                fsconfig_set_string(context.as_fd(), c"mode", mode.as_c_str())?;
+                attach(&mounted(&context, *attributes)?, root.as_fd(), target)?;
+            }
+            ReadyWhat::Dev => attach(&dev(devices)?, root.as_fd(), target)?,
+            ReadyWhat::Fresh(kind, keep) => {
+                let context = fsopen(*kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+                let read_only = if *keep == Keep::Sys || *kind == c"cgroup2" {
+                    MountAttrFlags::MOUNT_ATTR_RDONLY
+                } else {
+                    MountAttrFlags::empty()
+                };
+                let mount = mounted(&context, API | read_only)?;
+                attach(&mount, root.as_fd(), target)?;
+                match keep {
+                    Keep::Proc => *proc = Some(mount),
+                    Keep::Sys => *sys = Some(mount),
+                    Keep::Nothing => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mounted(context: &OwnedFd, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+fn attach(mount: &OwnedFd, root: BorrowedFd<'_>, target: &Target) -> Result<(), Errno> {
+    let place = open_or_make(root, target)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", &place, c"", flags)
+}
+
+fn resolve(target: &Target) -> ResolveFlags {
+    if target.links == Links::Refuse { IN_ROOT | ResolveFlags::NO_SYMLINKS } else { IN_ROOT }
+}
+
+/// Opens a place in the root; what is missing on the way is made, by descriptor, as root's and 0755.
+pub(crate) fn open_or_make(root: BorrowedFd<'_>, target: &Target) -> Result<OwnedFd, Errno> {
+    let kind = if target.shape == Shape::Directory { OFlags::DIRECTORY } else { OFlags::empty() };
+    let open = || {
+        openat2(
+            root,
+            target.path.as_c_str(),
+            OFlags::PATH | OFlags::CLOEXEC | kind,
+            Mode::empty(),
+            resolve(target),
+        )
+    };
+    match open() {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    let last = target.parts.len().saturating_sub(1);
+    for (index, (above, name)) in target.parts.iter().enumerate() {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = openat2(root, above.as_c_str(), flags, Mode::empty(), resolve(target))?;
+        let made = if index == last && target.shape == Shape::File {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(&parent, name.as_c_str(), flags, Mode::from_raw_mode(0o644)).map(drop)
+        } else {
+            mkdirat(&parent, name.as_c_str(), Mode::from_raw_mode(0o755))
+        };
+        match made {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    open()
+}
+
+fn make_link(root: BorrowedFd<'_>, target: &Target, content: &CStr) -> Result<(), Errno> {
+    let Some((above, name)) = target.parts.last() else { return Err(Errno::INVAL) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = match openat2(root, above.as_c_str(), flags, Mode::empty(), IN_ROOT) {
+        Ok(parent) => parent,
+        Err(Errno::NOENT) => {
+            for (above, name) in target.parts.iter().take(target.parts.len() - 1) {
+                let up = openat2(root, above.as_c_str(), flags, Mode::empty(), IN_ROOT)?;
+                match mkdirat(&up, name.as_c_str(), Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            openat2(root, above.as_c_str(), flags, Mode::empty(), IN_ROOT)?
+        }
+        Err(errno) => return Err(errno),
+    };
+    match symlinkat(content, &parent, name.as_c_str()) {
+        // What is there is the task's own work.
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+const NODES: [(&CStr, u32, u32); 6] = [
+    (c"null", 1, 3),
+    (c"zero", 1, 5),
+    (c"full", 1, 7),
+    (c"random", 1, 8),
+    (c"urandom", 1, 9),
+    (c"tty", 5, 0),
+];
+const LINKS: [(&CStr, &CStr); 6] = [
+    (c"ptmx", c"pts/ptmx"),
+    (c"fd", c"/proc/self/fd"),
+    (c"stdin", c"/proc/self/fd/0"),
+    (c"stdout", c"/proc/self/fd/1"),
+    (c"stderr", c"/proc/self/fd/2"),
+    (c"core", c"/proc/kcore"),
+];
+
+/// The task's `/dev`, filled while nothing can reach it.
+fn dev(devices: &[super::prepare::Node]) -> Result<OwnedFd, Errno> {
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
+    fsconfig_set_string(context.as_fd(), c"size", c"65536k")?;
+    let dev = mounted(&context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+    let character = rustix::fs::FileType::CharacterDevice;
+    for (name, major, minor) in NODES {
+        mknodat(&dev, name, character, Mode::from_raw_mode(0o666), rustix::fs::makedev(major, minor))?;
+    }
+    for (name, content) in LINKS {
+        symlinkat(content, &dev, name)?;
+    }
+    for name in [c"pts", c"shm", c"mqueue"] {
+        mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
+    }
+    for device in devices {
+        extra_device(&dev, device)?;
+    }
+    Ok(dev)
+}
+
+fn extra_device(dev: &OwnedFd, device: &super::prepare::Node) -> Result<(), Errno> {
+    let path = device.path.as_c_str();
+    // Directories above it: cut at each separator, in a buffer of our own.
+    let mut buffer = [0u8; 256];
+    for (at, byte) in path.to_bytes().iter().enumerate() {
+        if *byte == b'/' {
+            let name = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
+            match mkdirat(dev, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        *buffer.get_mut(at).ok_or(Errno::NAMETOOLONG)? = *byte;
+    }
+    let mode = Mode::from_raw_mode(device.mode);
+    match mknodat(dev, path, device.kind, mode, device.device) {
+        Ok(()) => {}
+        // Asking again for one of the default set changes nothing.
+        Err(Errno::EXIST) => return Ok(()),
+        Err(errno) => return Err(errno),
+    }
+    chmodat(dev, path, mode, AtFlags::empty())?;
+    let (uid, gid) = (Uid::from_raw(device.owner.0), Gid::from_raw(device.owner.1));
+    chownat(dev, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+pub(crate) fn mask_paths(prepared: &mut Prepared, report: &Report) -> Result<(), Errno> {
+    for (index, mask) in prepared.masks.iter().enumerate() {
+        report.item(index);
+        let tree = match mask.tree {
+            MaskedTree::Proc => &prepared.proc,
+            MaskedTree::Sys => &prepared.sys,
+        };
+        let Some(tree) = tree else { continue };
+        match put_mask(tree.as_fd(), &mask.path, mask.how) {
+            // This kernel has no such path.
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn put_mask(tree: BorrowedFd<'_>, path: &CStr, how: MaskKind) -> Result<(), Errno> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let no_links = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let target = openat2(tree, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), no_links)?;
+    let source = match how {
+        MaskKind::NullFile => open_tree(CWD, c"/proc/null", clone)?,
+        MaskKind::EmptyDirectory => open_tree(CWD, c"/proc/empty", clone)?,
+        MaskKind::ReadOnly => {
+            let mount = open_tree(&target, c"", clone | OpenTreeFlags::AT_EMPTY_PATH)?;
+            let attributes = API | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            mount_setattr(mount.as_fd(), Reach::One, u64::from(attributes.bits()), Propagation::Keep)?;
+            mount
+        }
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&source, c"", &target, c"", flags)
+}
+
+pub(crate) fn oom_score(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    let proc = prepared.proc.as_ref().ok_or(Errno::NOENT)?;
+    write_oom_score(proc.as_fd(), prepared.person.oom_score.to_bytes())
+}
+
+/// Through a proc that is known to be one: see proc_pid_oom_score_adj(5).
+pub(crate) fn write_oom_score(proc: BorrowedFd<'_>, score: &[u8]) -> Result<(), Errno> {
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+    let file = openat2(proc, c"self/oom_score_adj", flags, Mode::empty(), resolve)?;
+    if fstatfs(&file)?.f_type as u64 != PROC_SUPER_MAGIC {
+        return Err(Errno::XDEV);
+    }
+    rustix::io::write(&file, score).map(drop)
+}
+
+pub(crate) fn enter_root(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    rustix::process::fchdir(&prepared.root)?;
+    match prepared.switch {
+        RootSwitch::Pivot => {
+            pivot_here()?;
+            detach(c".")?;
+        }
+        RootSwitch::Move => rustix::process::chroot(c".")?,
+    }
+    rustix::process::chdir(c"/")
+}
+
+pub(crate) fn find(prepared: &mut Prepared, report: &Report) -> Result<(), Errno> {
+    prepared.person.found = find::find(prepared.root.as_fd(), &prepared.person.places, report)?;
+    Ok(())
+}
+
+pub(crate) fn make_work_dir(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    open_or_make(prepared.root.as_fd(), &prepared.person.work_dir).map(drop)
+}
+
+pub(crate) fn lock_root(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    let read_only = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    mount_setattr(prepared.root.as_fd(), Reach::One, read_only, Propagation::Keep)
+}
+
+pub(crate) fn streams(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    place_all(&prepared.streams, prepared.status.as_fd(), prepared.person.init.as_ref())
+}
+
+/// Puts the streams at 0-2, the status pipe at 3, the init program at 4: copies above them first, so that
+/// none overwrites the next.
+pub(crate) fn place_all(
+    streams: &[OwnedFd; 3],
+    status: BorrowedFd<'_>,
+    init: Option<&OwnedFd>,
+) -> Result<(), Errno> {
+    let mut copies = [-1i32; 5];
+    let sources = streams.iter().map(AsFd::as_fd).chain([status]).chain(init.map(AsFd::as_fd));
+    for (copy, source) in copies.iter_mut().zip(sources) {
+        *copy = exec::duplicate_above(source, 16)?;
+    }
+    for (number, copy) in copies.into_iter().enumerate().filter(|(_, copy)| *copy >= 0) {
+        let number = number as i32;
+        let on_exec = if number < STATUS { OnExec::Keep } else { OnExec::Close };
+        exec::place(exec::borrow(copy)?, number, on_exec)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn terminal(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    exec::take_terminal(exec::borrow(0)?)
+}
+
+pub(crate) fn limits(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    prepared.person.set_limits()
+}
+
+pub(crate) fn affinity(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    credentials::reset_affinity()
+}
+
+pub(crate) fn keyring(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    match credentials::join_new_session_keyring(c"_ses.bivouac") {
+        // A kernel without keys has none to share.
+        Ok(()) | Err(Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+pub(crate) fn close_rest(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    close_from_status(prepared.person.init.is_some())
+}
+
+pub(crate) fn close_from_status(with_init: bool) -> Result<(), Errno> {
+    exec::close_from(if with_init { 5 } else { 4 })
+}
+
+pub(crate) fn bounding_set(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    prepared.person.drop_bounding()
+}
+
+pub(crate) fn keep_caps(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    credentials::keep_capabilities()
+}
+
+pub(crate) fn groups(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    credentials::setgroups(&prepared.person.groups)
+}
+
+pub(crate) fn gid(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    credentials::setresgid(prepared.person.gid)
+}
+
+pub(crate) fn uid(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    credentials::setresuid(prepared.person.uid)
+}
+
+pub(crate) fn work_dir(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    prepared.person.enter_work_dir()
+}
+
+pub(crate) fn regain(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    prepared.person.regain()
+}
+
+pub(crate) fn filter(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    bivouac_sys::seccomp::load_filter(&prepared.person.filter)
+}
+
+pub(crate) fn final_caps(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    prepared.person.settle_capabilities()
+}
+
+pub(crate) fn umask(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    rustix::process::umask(Mode::from_raw_mode(prepared.person.umask & 0o777));
+    Ok(())
+}
+
+pub(crate) fn no_new_privs(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    credentials::no_new_privileges()
+}
+
+pub(crate) fn execute(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    prepared.person.execute()
+}
+
+impl super::prepare::Person {
+    pub(crate) fn set_limits(&self) -> Result<(), Errno> {
+        self.rlimits
+            .iter()
+            .try_for_each(|(resource, soft, hard)| credentials::setrlimit(*resource, *soft, *hard))
+    }
+
+    pub(crate) fn drop_bounding(&self) -> Result<(), Errno> {
+        for capability in 0..=self.last_capability.min(63) {
+            if self.bounding & (1 << capability) == 0 {
+                credentials::drop_from_bounding_set(capability)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters the directory with the task's own rights, and makes sure that it lies in the task's root.
+    pub(crate) fn enter_work_dir(&self) -> Result<(), Errno> {
+        // Relative to `/`, where every step before has left us.
+        rustix::process::chdir(c"/")?;
+        rustix::process::chdir(self.work_dir.path.as_c_str())?;
+        let mut buffer = [0u8; 4096];
+        if exec::working_directory(&mut buffer)?.first() == Some(&b'/') {
+            Ok(())
+        } else {
+            // "(unreachable)/...": outside the root.
+            Err(Errno::XDEV)
+        }
+    }
+
+    /// What the switch of uid took out of force, for the one call that needs it.
+    pub(crate) fn regain(&self) -> Result<(), Errno> {
+        let all = self.launcher.permitted;
+        credentials::capset(credentials::CapabilityMasks { effective: all, permitted: all, inheritable: 0 })
+    }
+
+    pub(crate) fn settle_capabilities(&self) -> Result<(), Errno> {
+        // Inheritable may only grow from what is permitted or with CAP_SETPCAP: all of it is still permitted.
+        credentials::capset(self.masks)?;
+        for capability in 0..=self.last_capability.min(63) {
+            if self.ambient & (1 << capability) != 0 {
+                credentials::raise_ambient(capability)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn execute(&mut self) -> Result<(), Errno> {
+        let Some(place) = self.places.get(self.found) else { return Err(Errno::NOENT) };
+        if self.init.is_some() {
+            let init = exec::borrow(INIT)?;
+            return Err(exec::execve_behind(init, &place.absolute, &mut self.arguments, &self.environment));
+        }
+        Err(exec::execve(&place.absolute, &mut self.arguments, &self.environment))
+    }
+}

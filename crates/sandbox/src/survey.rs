@@ -1,0 +1,204 @@
+//! Survey: a read-only look at what the description names on the host, so that the plan can be pure.
+
+use crate::model::{MountKind, Sandbox};
+use crate::path::{HostPath, PathError};
+use rustix::fs::{AtFlags, CWD, FileType, Stat, readlinkat, stat, statat};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// What lies at the paths that a sandbox names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// One answer per source of an entry.
+    pub entries: BTreeMap<HostPath, Seen>,
+    /// One answer per source of a bind; links are followed.
+    pub binds: BTreeMap<HostPath, Shape>,
+    /// How many processors have the file that tells of thermal throttling.
+    pub throttled_processors: u32,
+}
+
+/// What an entry of the chroot environment turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing is there.
+    Missing,
+    /// A directory, with the mounts that lie below it.
+    Directory(Vec<(HostPath, Shape)>),
+    /// A regular file.
+    File,
+    /// A link, and where it leads, as written.
+    Link(Vec<u8>),
+    /// A device, socket or FIFO: skipped, as the built-in driver does.
+    Other,
+}
+
+/// What a mount point must be for something to be mounted on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    File,
+}
+
+/// The survey could not be made.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SurveyError {
+    /// A source that a mount names.
+    #[error("cannot mount {path}: {errno} on the host")]
+    Source {
+        /// Which.
+        path: HostPath,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// An entry of the chroot environment.
+    #[error("cannot look at {path}, an entry of the chroot environment: {errno}")]
+    Entry {
+        /// Which.
+        path: HostPath,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// The table of mounts.
+    #[error("cannot read /proc/self/mountinfo: {0}; is /proc mounted?")]
+    Mounts(String),
+    /// A mount point below an entry that has no valid name.
+    #[error("a mount below an entry of the chroot environment: {0}")]
+    Path(#[from] PathError),
+}
+
+impl Survey {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// [`SurveyError`]: the source of a mount that is missing, or something that root may not look at.
+    pub fn of(sandbox: &Sandbox) -> Result<Survey, SurveyError> {
+        let mut survey = Survey::default();
+        let mounts = mount_points()?;
+        for entry in &sandbox.root.entries {
+            let seen = look(&entry.source, &mounts)
+                .map_err(|errno| SurveyError::Entry { path: entry.source.clone(), errno })?;
+            survey.entries.insert(entry.source.clone(), seen);
+        }
+        for mount in &sandbox.mounts {
+            if let MountKind::Bind { source, .. } = &mount.what {
+                let found = stat(source.as_path())
+                    .map_err(|errno| SurveyError::Source { path: source.clone(), errno })?;
+                survey.binds.insert(source.clone(), shape(&found));
+            }
+        }
+        survey.throttled_processors = throttled_processors();
+        Ok(survey)
+    }
+}
+
+fn shape(stat: &Stat) -> Shape {
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory { Shape::Directory } else { Shape::File }
+}
+
+fn look(source: &HostPath, mounts: &[HostPath]) -> Result<Seen, Errno> {
+    let found = match statat(CWD, source.as_path(), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => found,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Seen::Missing),
+        Err(errno) => return Err(errno),
+    };
+    Ok(match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => {
+            let below = mounts.iter().filter(|mount| mount.is_within(source) && *mount != source);
+            Seen::Directory(
+                below
+                    .filter_map(|mount| Some((mount.clone(), shape(&stat(mount.as_path()).ok()?))))
+                    .collect(),
+            )
+        }
+        FileType::RegularFile => Seen::File,
+        FileType::Symlink => Seen::Link(readlinkat(CWD, source.as_path(), Vec::new())?.into_bytes()),
+        _ => Seen::Other,
+    })
+}
+
+/// Mount points of this namespace, in the order of their making.
+fn mount_points() -> Result<Vec<HostPath>, SurveyError> {
+    let table =
+        std::fs::read("/proc/self/mountinfo").map_err(|error| SurveyError::Mounts(error.to_string()))?;
+    parse_mount_points(&table)
+}
+
+/// The fifth field of each line, with `\040` and its like decoded. See proc_pid_mountinfo(5).
+fn parse_mount_points(table: &[u8]) -> Result<Vec<HostPath>, SurveyError> {
+    let mut points = Vec::new();
+    for line in table.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let Some(field) = line.split(|byte| *byte == b' ').nth(4) else {
+            return Err(SurveyError::Mounts(format!("odd line {:?}", String::from_utf8_lossy(line))));
+        };
+        // A mount point that has been removed or lies outside this root has no absolute name: not ours.
+        if field.first() == Some(&b'/') {
+            points.push(HostPath::new(OsStr::from_bytes(&decode_octal(field)))?);
+        }
+    }
+    Ok(points)
+}
+
+fn decode_octal(field: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = if *first == b'\\' { tail.get(..3) } else { None };
+        let value = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match value {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = tail.get(3..).unwrap_or_default();
+            }
+            None => {
+                decoded.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    decoded
+}
+
+fn throttled_processors() -> u32 {
+    let has = |number: u32| stat(format!("/sys/devices/system/cpu/cpu{number}/thermal_throttle")).is_ok();
+    (0..4096).take_while(|number| has(*number)).count() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn mount_points_are_decoded() {
+        let table = b"22 1 8:1 / / rw - ext4 /dev/sda rw\n23 22 0:5 / /a\\040b\\134c rw - tmpfs t rw\n";
+        let points = parse_mount_points(table).unwrap();
+        assert_eq!(points, [HostPath::new("/").unwrap(), HostPath::new("/a b\\c").unwrap()]);
+    }
+
+    #[test]
+    fn an_odd_line_is_named() {
+        assert_eq!(
+            parse_mount_points(b"22 1\n").unwrap_err().to_string(),
+            "cannot read /proc/self/mountinfo: odd line \"22 1\"; is /proc mounted?"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_seen_as_missing() {
+        let at = |path| look(&HostPath::new(path).unwrap(), &[]).unwrap();
+        assert_eq!(at("/no/such/thing"), Seen::Missing);
+        assert_eq!(at("/dev/null"), Seen::Other);
+        assert_eq!(at("/proc/self"), Seen::Link(std::process::id().to_string().into_bytes()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_table_is_a_panic(table in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_mount_points(&table);
+        }
+    }
+}

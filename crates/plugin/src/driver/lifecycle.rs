@@ -1,0 +1,243 @@
+//! Start, recover, stop, destroy: the life of a task as the client drives it.
+
+use super::or_gone;
+use crate::face::{Foreign, Started, TaskStart};
+use crate::handle::{self, Recovered};
+use crate::options::face_task_options;
+use crate::readiness::readiness;
+use crate::shared::Shared;
+use crate::signals::Signal;
+use crate::status::{failed, invalid};
+use crate::tasks::{Outcome, Task};
+use crate::wire::driver as pb;
+use crate::{convert, msgpack};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tonic::Status;
+
+/// How long a task may still take to go once it was killed.
+const AFTER_KILL: Duration = Duration::from_secs(15);
+/// First pause when a watch woke us before the end could be told.
+const EARLIEST: Duration = Duration::from_millis(10);
+/// Longest such pause.
+const LATEST: Duration = Duration::from_secs(1);
+
+pub(super) async fn start(
+    shared: Arc<Shared>,
+    request: pb::StartTaskRequest,
+) -> Result<pb::StartTaskResponse, Status> {
+    let config = request.task.ok_or_else(|| invalid("the request holds no task"))?;
+    let id = config.id.clone();
+    shared.tasks.begin(&id).map_err(failed)?;
+    let begun = begin(&shared, config).await;
+    let (task, handle) = match begun {
+        Ok(begun) => begun,
+        Err(status) => {
+            tracing::warn!(task = id, reason = status.message(), "task did not start");
+            shared.tasks.forget(&id);
+            return Err(status);
+        }
+    };
+    shared.tasks.known(&id, task);
+    tracing::debug!(task = id, "task started");
+    Ok(pb::StartTaskResponse {
+        result: pb::start_task_response::Result::Success.into(),
+        driver_error_msg: String::new(),
+        handle: Some(handle),
+        network_override: None,
+    })
+}
+
+/// All that can fail about a start. Whatever began is ended again if the rest fails.
+async fn begin(shared: &Arc<Shared>, config: pb::TaskConfig) -> Result<(Task, pb::TaskHandle), Status> {
+    let task = understand(shared, &config)
+        .map_err(|reason| failed(format_args!("failed driver config validation: {reason}")))?;
+    for foreign in shared.tasks.take_foreign_of(&config.alloc_id, &config.name) {
+        end_foreign(shared, foreign).await?;
+    }
+    let Started { state } = shared.blocking(move |engine| engine.start(&task)).await??;
+    let (id, name) = (config.id.clone(), config.name.clone());
+    let ready = match handle::make(config, state) {
+        Ok(handle) => watched(shared, &id, name).await.map(|task| (task, handle)),
+        Err(error) => Err(failed(error)),
+    };
+    if ready.is_err() {
+        let failed_id = id.clone();
+        let undone = shared.blocking(move |engine| engine.destroy(&failed_id, true)).await?;
+        if let Err(error) = undone {
+            tracing::error!(task = id, reason = %error, "a task that could not be watched is left behind");
+        }
+    }
+    ready
+}
+
+fn understand(shared: &Shared, config: &pb::TaskConfig) -> Result<TaskStart, Box<dyn std::error::Error>> {
+    let own = face_task_options();
+    let mut options = shared.engine.task_options();
+    options.extend(own.iter().cloned());
+    let mut values = msgpack::decode(&config.msgpack_driver_config, &options)?;
+    let output = shared.configured().0.output(config, &values.split_off(&own))?;
+    let env = shared.environment(config.env.clone());
+    Ok(convert::task(config, values, env, output)?)
+}
+
+async fn end_foreign(shared: &Shared, foreign: Foreign) -> Result<(), Status> {
+    tracing::info!(task = foreign.task_id, "ending the task that the built-in driver left");
+    let copy = foreign.clone();
+    let ended = shared.blocking(move |engine| engine.end_foreign(&copy)).await?;
+    ended.inspect_err(|_| shared.tasks.remember_foreign(foreign)).map_err(Status::from)
+}
+
+/// Sets a watcher on a task that the engine knows.
+async fn watched(shared: &Arc<Shared>, id: &str, name: String) -> Result<Task, Status> {
+    let asked = id.to_owned();
+    let descriptor = shared.blocking(move |engine| engine.watch(&asked)).await??;
+    let descriptor = readiness(descriptor, Interest::READABLE).map_err(failed)?;
+    let (task, teller) = Task::new(name);
+    tokio::spawn(watch_task(Arc::clone(shared), id.to_owned(), descriptor, teller));
+    Ok(task)
+}
+
+/// Waits for the end of a task and tells it; stops when nobody can ask any more.
+async fn watch_task(
+    shared: Arc<Shared>,
+    id: String,
+    descriptor: AsyncFd<OwnedFd>,
+    teller: watch::Sender<Option<Outcome>>,
+) {
+    let mut pause = EARLIEST;
+    loop {
+        let mut ready = tokio::select! {
+            ready = descriptor.readable() => match ready {
+                Ok(ready) => ready,
+                Err(error) => return tell(&teller, Outcome::Lost(format!("cannot watch the task: {error}"))),
+            },
+            () = teller.closed() => return,
+        };
+        let asked = id.clone();
+        match shared.blocking(move |engine| engine.exited(&asked)).await {
+            Ok(Ok(Some(exit))) => return tell(&teller, Outcome::Exited(exit)),
+            // A watch that stays readable tells nothing new: look again, less and less often.
+            Ok(Ok(None)) if is_readable(descriptor.get_ref()) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LATEST);
+            }
+            Ok(Ok(None)) => ready.clear_ready(),
+            Ok(Err(error)) => return tell(&teller, Outcome::Lost(error.to_string())),
+            Err(status) => return tell(&teller, Outcome::Lost(status.message().to_owned())),
+        }
+    }
+}
+
+fn is_readable(descriptor: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+fn tell(teller: &watch::Sender<Option<Outcome>>, outcome: Outcome) {
+    teller.send_replace(Some(outcome));
+}
+
+pub(super) async fn recover(
+    shared: Arc<Shared>,
+    request: pb::RecoverTaskRequest,
+) -> Result<pb::RecoverTaskResponse, Status> {
+    let task = match handle::read(request.handle).map_err(failed)? {
+        Recovered::Ours(task) => task,
+        Recovered::Foreign(foreign) => {
+            let id = foreign.task_id.clone();
+            shared.tasks.remember_foreign(foreign);
+            return Err(failed(format_args!(
+                "task {id:?} was started by the built-in driver and cannot be taken over: it will be ended and \
+                 started again"
+            )));
+        }
+    };
+    let (id, name) = (task.id.clone(), task.name.clone());
+    if shared.tasks.get(&id).is_some() {
+        return Ok(pb::RecoverTaskResponse {});
+    }
+    shared.tasks.begin(&id).map_err(failed)?;
+    let recovered = async {
+        shared.blocking(move |engine| engine.recover(&task)).await??;
+        watched(&shared, &id, name).await
+    };
+    match recovered.await {
+        Ok(task) => {
+            tracing::debug!(task = id, "task recovered");
+            shared.tasks.known(&id, task);
+            Ok(pb::RecoverTaskResponse {})
+        }
+        Err(status) => {
+            tracing::info!(task = id, reason = status.message(), "task cannot be recovered");
+            shared.tasks.forget(&id);
+            Err(status)
+        }
+    }
+}
+
+pub(super) async fn stop(
+    shared: Arc<Shared>,
+    request: pb::StopTaskRequest,
+) -> Result<pb::StopTaskResponse, Status> {
+    let timeout = convert::duration(request.timeout.as_ref());
+    let signal = match request.signal.as_str() {
+        "" => Signal::INT,
+        // Nomad tries a failed stop again for minutes and then leaves the task: better a plain stop.
+        name => Signal::parse(name).unwrap_or_else(|error| {
+            tracing::warn!(task = request.task_id, %error, "stopping with SIGINT instead");
+            Signal::INT
+        }),
+    };
+    let Some(task) = shared.tasks.get(&request.task_id) else { return Ok(pb::StopTaskResponse {}) };
+    end(&shared, &task, request.task_id, signal, timeout).await?;
+    Ok(pb::StopTaskResponse {})
+}
+
+/// Stops a task and waits until its outcome is known.
+async fn end(
+    shared: &Shared,
+    task: &Task,
+    id: String,
+    signal: Signal,
+    timeout: Duration,
+) -> Result<(), Status> {
+    if task.is_over() {
+        return Ok(());
+    }
+    or_gone(shared.blocking(move |engine| engine.stop(&id, signal, timeout)).await?)?;
+    let longest = timeout.saturating_add(AFTER_KILL);
+    match tokio::time::timeout(longest, task.outcome()).await {
+        Ok(ended) => or_gone(ended.map(drop)).map_err(Status::from),
+        Err(_) => Err(failed("process failed to exit after 15 seconds")),
+    }
+}
+
+pub(super) async fn destroy(
+    shared: Arc<Shared>,
+    request: pb::DestroyTaskRequest,
+) -> Result<pb::DestroyTaskResponse, Status> {
+    let pb::DestroyTaskRequest { task_id: id, force } = request;
+    if let Some(foreign) = shared.tasks.take_foreign(&id) {
+        end_foreign(&shared, foreign).await?;
+        return Ok(pb::DestroyTaskResponse {});
+    }
+    if let Some(task) = shared.tasks.get(&id) {
+        if !force && !task.is_over() {
+            return Err(failed("cannot destroy running task"));
+        }
+        // Whoever still waits learns how it ended.
+        if let Err(status) = end(&shared, &task, id.clone(), Signal::KILL, Duration::ZERO).await {
+            tracing::warn!(task = id, reason = status.message(), "destroying a task that does not end");
+        }
+    }
+    let asked = id.clone();
+    or_gone(shared.blocking(move |engine| engine.destroy(&asked, force)).await?)?;
+    shared.tasks.forget(&id);
+    Ok(pb::DestroyTaskResponse {})
+}

@@ -2,7 +2,7 @@
 
 use crate::Errno;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
 };
@@ -38,10 +38,10 @@ impl KernelFeatures {
     pub const NEWEST: KernelFeatures =
         KernelFeatures { overlay: OverlayLayers::Descriptors, landlock_abi: 7, last_capability: 40 };
 
-    /// Asks the running kernel. Makes scratch file systems that are attached nowhere and gone at return.
+    /// Asks the running kernel. Makes a scratch overlay that is attached nowhere and gone at return.
     ///
     /// # Errors
-    /// What making a scratch tmpfs answers: `EPERM` when not root.
+    /// What opening `/etc` and `/usr` answers.
     pub fn probe() -> Result<KernelFeatures, Errno> {
         Ok(KernelFeatures {
             overlay: probe_overlay()?,
@@ -51,52 +51,36 @@ impl KernelFeatures {
     }
 }
 
+/// Two directories that every Linux has, stacked read-only: 6.1 takes layers only from mounts that are attached,
+/// so a scratch file system of our own would not do.
+const STACKED: [&str; 2] = ["/etc", "/usr"];
+
 fn probe_overlay() -> Result<OverlayLayers, Errno> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_create(context.as_fd())?;
-    let scratch = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    let mut layers = Vec::new();
-    for name in ["lower", "upper", "work"] {
-        mkdirat(&scratch, name, Mode::RWXU)?;
-        layers.push(openat(
-            &scratch,
-            name,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?);
-    }
-    let [lower, upper, work] = layers.as_slice() else { return Ok(OverlayLayers::Unavailable) };
-    for (way, kind) in
-        [(Way::Descriptors, OverlayLayers::Descriptors), (Way::ProcPaths, OverlayLayers::ProcPaths)]
-    {
-        if try_overlay(way, lower, upper, work).is_ok() {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let layers = STACKED
+        .iter()
+        .map(|path| openat(CWD, *path, flags, Mode::empty()))
+        .collect::<Result<Vec<OwnedFd>, Errno>>()?;
+    for kind in [OverlayLayers::Descriptors, OverlayLayers::ProcPaths] {
+        if try_overlay(kind, &layers).is_ok() {
             return Ok(kind);
         }
     }
     Ok(OverlayLayers::Unavailable)
 }
 
-#[derive(Clone, Copy)]
-enum Way {
-    Descriptors,
-    ProcPaths,
-}
-
-fn try_overlay(way: Way, lower: &OwnedFd, upper: &OwnedFd, work: &OwnedFd) -> Result<(), Errno> {
+/// Making it decides: Linux 6.1 takes `lowerdir+` and refuses only at the end.
+fn try_overlay(kind: OverlayLayers, layers: &[OwnedFd]) -> Result<(), Errno> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    match way {
-        Way::Descriptors => {
-            for (key, fd) in [("lowerdir+", lower), ("upperdir", upper), ("workdir", work)] {
-                rustix::mount::fsconfig_set_fd(context.as_fd(), key, fd.as_fd())?;
-            }
+    if kind == OverlayLayers::Descriptors {
+        for layer in layers {
+            rustix::mount::fsconfig_set_fd(context.as_fd(), "lowerdir+", layer.as_fd())?;
         }
-        Way::ProcPaths => {
-            for (key, fd) in [("lowerdir", lower), ("upperdir", upper), ("workdir", work)] {
-                fsconfig_set_string(context.as_fd(), key, format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
-            }
-        }
+    } else {
+        let names: Vec<String> =
+            layers.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
+        fsconfig_set_string(context.as_fd(), "lowerdir", names.join(":"))?;
     }
-    // Making it decides: Linux 6.1 takes `lowerdir+` and refuses only here.
     fsconfig_create(context.as_fd())?;
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(drop)
 }

@@ -165,7 +165,10 @@ mod tests {
     fn what_cannot_be_a_path_is_refused_by_name() {
         assert_eq!(TaskPath::new("a").unwrap_err().to_string(), "path \"a\" must be absolute");
         assert_eq!(TaskPath::new("").unwrap_err().to_string(), "path \"\" must be absolute");
-        assert_eq!(TaskPath::new("/a/../b").unwrap_err().to_string(), "path \"/a/../b\" must not contain `..`");
+        assert_eq!(
+            TaskPath::new("/a/../b").unwrap_err().to_string(),
+            "path \"/a/../b\" must not contain `..`"
+        );
         assert!(matches!(HostPath::new("/a\0"), Err(PathError::Nul(_))));
         assert!(matches!(HostPath::new("/".repeat(5000)), Err(PathError::TooLong(5000))));
     }

@@ -1,0 +1,308 @@
+//! The command line: one definition, from which help, man pages and completions come.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Runs any command isolated, from a Nomad job file or from the command line, without server or daemon.
+#[derive(Debug, Parser)]
+#[command(name = "bivouac", version, about, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Exit status: of the task; 125 when the sandbox could not be set up, 126 when the command cannot be run,\n127 when it was not found, 128 + N when signal N ended it, 2 for a wrong command line.")]
+pub(crate) struct Cli {
+    /// Operator configuration [default: /etc/bivouac/config.hcl, if it is there].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where allocations live.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/bivouac", env = "BIVOUAC_STATE_DIR")]
+    pub(crate) state_dir: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a job file, or a command after `--`, in the foreground.
+    #[command(after_help = "Examples:\n  bivouac run web.nomad.hcl\n  bivouac run -var port=8080 web.nomad.hcl\n  bivouac run -- /bin/date\n  bivouac run -it --memory 256m --volume /srv/data:/data:ro -- bash\n\nCtrl-C stops gracefully, twice kills.")]
+    Run(Box<Run>),
+    /// List running tasks.
+    #[command(visible_alias = "ls")]
+    Ps(Listing),
+    /// Run a command in a running task.
+    Exec(Exec),
+    /// Send a signal to a task's first process.
+    Signal(Signal),
+    /// Stop a task: its kill signal, then after the timeout everything that is left.
+    Stop(Stop),
+    /// Show what tasks use.
+    Stats(Stats),
+    /// Show a task, or with --plan what a job file would do.
+    Inspect(Inspect),
+    /// Check a job file.
+    Validate(Validate),
+    /// Tell whether this host can run tasks, and what to do where it cannot.
+    Doctor(Doctor),
+    /// Remove what crashed runs have left.
+    Gc,
+    /// Serve as a Nomad task driver plugin; Nomad starts it so.
+    Plugin(Plugin),
+    /// Write a shell completion script to standard output.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page to standard output.
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) variables: Variables,
+    /// The job file (`-` for standard input). None when a command follows `--`.
+    #[arg(value_name = "JOB", conflicts_with = "command")]
+    pub(crate) job: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) adhoc: Adhoc,
+    /// Say nothing but what the task says.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Keep the allocation's directory after the end.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// A command and its arguments.
+    #[arg(last = true, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Values of a job file's variables.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Variables {
+    /// Set a variable of the job file (also written -var, as with Nomad).
+    #[arg(long = "var", value_name = "NAME=VALUE")]
+    pub(crate) var: Vec<String>,
+    /// Read variables from a file (also written -var-file).
+    #[arg(long = "var-file", value_name = "FILE")]
+    pub(crate) var_file: Vec<PathBuf>,
+}
+
+/// Options of a command given after `--`, named as Docker names them.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options for a command after --")]
+pub(crate) struct Adhoc {
+    /// Name of the task.
+    #[arg(long, default_value = "task")]
+    pub(crate) name: String,
+    /// Memory limit, such as 256m; swap is off.
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Processors' worth of time, such as 1.5.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<f64>,
+    /// User name or number [default: nobody].
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Set a variable in the task; NAME alone takes the caller's value.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Mount a file or directory of the host.
+    #[arg(short, long, value_name = "HOST:TASK[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// Directory in the task to start in.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// Add a capability (the operator must allow it).
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_add: Vec<String>,
+    /// Drop a capability.
+    #[arg(long, value_name = "CAP")]
+    pub(crate) cap_drop: Vec<String>,
+    /// Process numbers.
+    #[arg(long, value_enum)]
+    pub(crate) pid: Option<Mode>,
+    /// Queues and shared memory.
+    #[arg(long, value_enum)]
+    pub(crate) ipc: Option<Mode>,
+    /// Network.
+    #[arg(long, value_enum, default_value_t = NetworkMode::Host)]
+    pub(crate) net: NetworkMode,
+    /// Make the root read-only.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Mount an empty file system in memory.
+    #[arg(long, value_name = "DIR[:size=SIZE,mode=MODE,exec]")]
+    pub(crate) tmpfs: Vec<String>,
+    /// Set a resource limit.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// Largest number of processes and threads.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) pids_limit: Option<i64>,
+    /// Host name of the task.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
+    /// Give the task a device.
+    #[arg(long, value_name = "HOST[:TASK[:rwm]]")]
+    pub(crate) device: Vec<String>,
+    /// System calls: default or unconfined.
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) seccomp: Option<String>,
+    /// Nothing in the task can gain privileges.
+    #[arg(long)]
+    pub(crate) no_new_privs: bool,
+    /// Put a reaper in front of the command.
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// Pass standard input on.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the task a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Signal that asks the command to stop.
+    #[arg(long, value_name = "SIGNAL", default_value = "SIGINT")]
+    pub(crate) stop_signal: String,
+    /// How long it has to obey.
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    pub(crate) stop_timeout: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    Private,
+    Host,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkMode {
+    /// The host's.
+    #[default]
+    Host,
+    /// Nothing but a loopback interface.
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Listing {
+    /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// Pass standard input on.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// The task: its id, the beginning of it, or its name.
+    pub(crate) task: String,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Signal {
+    /// Name or number, such as HUP, SIGHUP or 1.
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+    /// The task.
+    pub(crate) task: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// How long the task has after its kill signal [default: its kill_timeout].
+    #[arg(short, long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// The tasks.
+    #[arg(required = true, value_name = "TASK")]
+    pub(crate) tasks: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The tasks; all when none is named.
+    #[arg(value_name = "TASK")]
+    pub(crate) tasks: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    pub(crate) variables: Variables,
+    /// Print what running the job file would do, without doing it.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// A task, or with --plan a job file.
+    pub(crate) what: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    #[command(flatten)]
+    pub(crate) variables: Variables,
+    /// The job file (`-` for standard input).
+    pub(crate) job: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plugin {
+    /// The driver's name [default: the name of this program's file].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+}
+
+/// Nomad writes long options with one dash; clap takes two. Only before `--`.
+pub(crate) fn with_double_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut ours = true;
+    arguments
+        .into_iter()
+        .map(|argument| {
+            if argument == "--" {
+                ours = false;
+            }
+            let text = argument.to_str().unwrap_or_default();
+            let nomads = text == "-var" || text == "-var-file" || text.starts_with("-var=") || text.starts_with("-var-file=");
+            if ours && nomads { OsString::from(format!("-{text}")) } else { argument }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nomads_spelling_of_variables_is_understood() {
+        let words = ["bivouac", "run", "-var", "a=b", "-var-file=x", "job.hcl", "--", "-var"];
+        let spelled = with_double_dashes(words.map(OsString::from));
+        assert_eq!(spelled, ["bivouac", "run", "--var", "a=b", "--var-file=x", "job.hcl", "--", "-var"].map(OsString::from));
+    }
+
+    #[test]
+    fn a_command_may_look_like_an_option() {
+        let cli = Cli::try_parse_from(["bivouac", "run", "--memory", "64m", "--", "-x", "--help"]).unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!(run.command, ["-x", "--help"].map(OsString::from));
+        assert_eq!(run.adhoc.memory.as_deref(), Some("64m"));
+    }
+}

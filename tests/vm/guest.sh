@@ -1,0 +1,56 @@
+#!/bin/sh
+# The inside of the cgroup v2 lane: prepares the guest, runs the suites named in FOLDER/suites, writes what they said.
+#
+#   guest.sh FOLDER
+#
+# FOLDER is shared with the host and writable. It holds `suites`: one line per suite, tab-separated: name, seconds
+# allowed, working directory, test binary. Written: NAME.log per suite, `results` (name, tab, exit status, tab,
+# seconds), `machine` (what this guest is), and, at the very end, `done`. A host that finds no `done` knows that the
+# guest died on the way.
+set -u
+folder=$1
+fail() { echo "guest: $*" >"$folder/broken"; exit 1; }
+
+# Everything else in this file is reached by absolute paths that the host wrote: a tmpfs must not hide them.
+mkdir -p /run /var/tmp /var/lib/bivouac /etc/bivouac 2>/dev/null
+mount -t tmpfs -o mode=755 tmpfs /run || fail "cannot mount tmpfs on /run"
+# The root is 9p, which cannot be the upper layer of an overlay; what tests write lies on tmpfs.
+mount -t tmpfs -o mode=1777,size=1g tmpfs /var/tmp || fail "cannot mount tmpfs on /var/tmp"
+mount -t tmpfs -o mode=755,size=512m tmpfs /var/lib/bivouac || fail "cannot mount tmpfs on /var/lib/bivouac"
+mount -t tmpfs -o mode=755 tmpfs /etc/bivouac || fail "cannot mount tmpfs on /etc/bivouac"
+
+# No init system here: the machine's cgroups are ours to mount, as on a host that boots with v2 only.
+mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup || fail "cannot mount cgroup2"
+for controller in cpuset cpu io memory hugetlb pids; do
+    echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control 2>/dev/null
+done
+for needed in cpuset cpu io memory pids; do
+    grep -qw "$needed" /sys/fs/cgroup/cgroup.subtree_control || fail "controller $needed cannot be enabled"
+done
+modprobe overlay 2>/dev/null
+ip link set lo up 2>/dev/null
+
+{
+    echo "kernel $(uname -r)"
+    echo "up $(cut -d' ' -f1 /proc/uptime) s before the first suite"
+    echo "controllers $(cat /sys/fs/cgroup/cgroup.subtree_control)"
+    echo "cgroup $(stat -f -c %T /sys/fs/cgroup)"
+} >"$folder/machine"
+
+export BIVOUAC_TEST_LANE=vm BIVOUAC_TEST_DIR=/var/tmp TMPDIR=/var/tmp HOME=/root RUST_BACKTRACE=1
+# The environment of the first process in a guest is almost empty.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+[ -r "$folder/environment" ] && . "$folder/environment"
+
+: >"$folder/results"
+tab=$(printf '\t')
+while IFS="$tab" read -r name seconds cwd binary; do
+    [ -n "$name" ] || continue
+    before=$(cut -d. -f1 /proc/uptime)
+    ( cd "$cwd" && exec timeout -k 10 "$seconds" "$binary" --show-output ) >"$folder/$name.log" 2>&1 </dev/null
+    status=$?
+    after=$(cut -d. -f1 /proc/uptime)
+    printf '%s\t%s\t%s\n' "$name" "$status" "$((after - before))" >>"$folder/results"
+done <"$folder/suites"
+sync
+: >"$folder/done"

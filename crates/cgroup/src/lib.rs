@@ -25,19 +25,39 @@
 //! | `files`, `parse` | the kernel's small files |
 #![forbid(unsafe_code)]
 
+mod create;
 mod devices;
 mod error;
 mod files;
+mod freeze;
+mod group;
 mod host;
+mod kill;
 mod limits;
 mod name;
+mod oom;
 mod parse;
+mod place;
+mod plan;
 mod program;
+mod remove;
+mod saved;
+mod stats;
 #[cfg(test)]
 mod testing;
+mod wait;
+mod walk;
+mod writes;
 
+pub use create::remove_empty_parents;
 pub use devices::{DeviceAccess, DeviceKind, DeviceNumber, DevicePolicy, DeviceRule};
 pub use error::{Action, Error};
+pub use group::{Entrance, Group};
 pub use host::{Controller, Hierarchy, Host, Layout};
 pub use limits::{Bytes, CpuMax, CpuSet, CpuShares, Limits, Memory, OomKill, Pids, PidsMax, SwapPolicy};
 pub use name::{GroupName, GroupPath};
+pub use oom::OomWatch;
+pub use plan::{Given, GivenAccess, GivenGroup, Placement, Plan, Role};
+pub use remove::remove_saved;
+pub use saved::{CgroupId, Saved};
+pub use stats::{CpuStats, IoStats, MemoryStats, Stats, Throttling};

@@ -1,6 +1,6 @@
 //! The base service: who this plugin is, how it is configured, and taking a configuration.
 
-use crate::face::{HostFacts, Purpose};
+use crate::face::Purpose;
 use crate::options::{Opt, face_operator_options};
 use crate::settings::Settings;
 use crate::shared::Shared;
@@ -65,7 +65,7 @@ impl pb::base_plugin_server::BasePlugin for Base {
         let host = driver.as_ref().map(|driver| convert::host_facts(driver.topology.as_ref()));
         let purpose = host.clone().map_or(Purpose::Check, Purpose::Serve);
         self.0.blocking(move |engine| engine.configure(&values, &purpose)).await??;
-        self.0.configure(settings, host.unwrap_or_else(HostFacts::default));
+        self.0.configure(settings, host.unwrap_or_default());
         Ok(Response::new(pb::SetConfigResponse {}))
     }
 }

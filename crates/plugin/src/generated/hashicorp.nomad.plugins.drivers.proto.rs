@@ -557,11 +557,12 @@ pub struct AllocatedCpuResources {
     #[prost(int64, tag = "1")]
     pub cpu_shares: i64,
 }
+/// Begins at 2; seen on a live agent, 1.11.2.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AllocatedMemoryResources {
-    #[prost(int64, tag = "1")]
-    pub memory_mb: i64,
     #[prost(int64, tag = "2")]
+    pub memory_mb: i64,
+    #[prost(int64, tag = "3")]
     pub memory_max_mb: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

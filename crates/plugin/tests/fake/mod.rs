@@ -84,7 +84,7 @@ impl Fake {
     }
 
     fn find(&self, id: &str) -> Result<Arc<Running>, EngineError> {
-        self.tasks.lock().unwrap().get(id).cloned().ok_or(EngineError::UnknownTask)
+        self.tasks.lock().expect("a sound lock").get(id).cloned().ok_or(EngineError::UnknownTask)
     }
 
     fn write_down(&self, what: &str, details: &dyn std::fmt::Debug) {
@@ -128,7 +128,7 @@ impl Engine for Fake {
         if values.text("greeting") == Some("rude") {
             return Err(failed("greeting must be polite, got \"rude\""));
         }
-        self.record.configured.lock().unwrap().push((values.clone(), purpose.clone()));
+        self.record.configured.lock().expect("a sound lock").push((values.clone(), purpose.clone()));
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl Engine for Fake {
 
     fn start(&self, task: &TaskStart) -> Result<Started, StartError> {
         self.write_down("start", task);
-        self.record.started.lock().unwrap().push(task.clone());
+        self.record.started.lock().expect("a sound lock").push(task.clone());
         let refused = |text: String, recoverable| Err(StartError { text, recoverable });
         let command = task.options.text("command").unwrap_or_default();
         match command {
@@ -172,13 +172,13 @@ impl Engine for Fake {
         let (sender, receiver) = std::sync::mpsc::channel::<Arc<Running>>();
         let over = reap(child, move |exit| {
             if let Ok(running) = receiver.recv() {
-                *running.exit.lock().unwrap() = Some(exit);
+                *running.exit.lock().expect("a sound lock") = Some(exit);
             }
         });
         let over = over.map_err(|e| StartError { text: e.to_string(), recoverable: true })?;
         let running = Arc::new(Running { pid, began: SystemTime::now(), over, exit: Mutex::default() });
         sender.send(Arc::clone(&running)).expect("the reaper listens");
-        tasks.lock().unwrap().insert(task.id.clone(), running);
+        tasks.lock().expect("a sound lock").insert(task.id.clone(), running);
         if let Some(sink) = self.sink.get() {
             sink(TaskEvent {
                 task_id: task.id.clone(),
@@ -198,7 +198,7 @@ impl Engine for Fake {
         let over = rustix::process::pidfd_open(known, PidfdFlags::empty())
             .map_err(|_| failed("the task is gone"))?;
         let running = Running { pid, began: SystemTime::now(), over, exit: Mutex::default() };
-        self.tasks.lock().unwrap().insert(task.id.clone(), Arc::new(running));
+        self.tasks.lock().expect("a sound lock").insert(task.id.clone(), Arc::new(running));
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl Engine for Fake {
 
     fn exited(&self, id: &str) -> Result<Option<Exit>, EngineError> {
         let running = self.find(id)?;
-        let exit = running.exit.lock().unwrap().clone();
+        let exit = running.exit.lock().expect("a sound lock").clone();
         if exit.is_some() {
             return Ok(exit);
         }
@@ -230,8 +230,8 @@ impl Engine for Fake {
 
     fn destroy(&self, id: &str, force: bool) -> Result<(), EngineError> {
         self.write_down("destroy", &(id, force));
-        let running = self.tasks.lock().unwrap().remove(id).ok_or(EngineError::UnknownTask)?;
-        if running.exit.lock().unwrap().is_none() {
+        let running = self.tasks.lock().expect("a sound lock").remove(id).ok_or(EngineError::UnknownTask)?;
+        if running.exit.lock().expect("a sound lock").is_none() {
             kill_group(running.pid, 9);
         }
         Ok(())
@@ -239,7 +239,7 @@ impl Engine for Fake {
 
     fn inspect(&self, id: &str) -> Result<Inspection, EngineError> {
         let running = self.find(id)?;
-        let exit = running.exit.lock().unwrap().clone();
+        let exit = running.exit.lock().expect("a sound lock").clone();
         Ok(Inspection {
             started_at: running.began,
             completed_at: exit.is_some().then(SystemTime::now),
@@ -264,7 +264,7 @@ impl Engine for Fake {
         self.find(id)?;
         let exit = Arc::new(Mutex::new(None));
         let teller = Arc::clone(&exit);
-        let tell = move |ended| *teller.lock().unwrap() = Some(ended);
+        let tell = move |ended| *teller.lock().expect("a sound lock") = Some(ended);
         let (program, args) = request.command.split_first().ok_or_else(|| failed("no command"))?;
         let started = |error: std::io::Error| failed(format_args!("cannot run {program:?}: {error}"));
         if let Some(size) = request.terminal {
@@ -306,7 +306,7 @@ impl Engine for Fake {
 
     fn end_foreign(&self, foreign: &Foreign) -> Result<(), EngineError> {
         self.write_down("end_foreign", foreign);
-        self.record.ended.lock().unwrap().push(foreign.clone());
+        self.record.ended.lock().expect("a sound lock").push(foreign.clone());
         Ok(())
     }
 
@@ -340,7 +340,7 @@ struct Control {
 
 impl ExecControl for Control {
     fn exited(&self) -> Result<Option<Exit>, EngineError> {
-        Ok(self.exit.lock().unwrap().clone())
+        Ok(self.exit.lock().expect("a sound lock").clone())
     }
 
     fn resize(&self, size: TermSize) -> Result<(), EngineError> {
@@ -349,7 +349,7 @@ impl ExecControl for Control {
     }
 
     fn kill(&self) {
-        if self.exit.lock().unwrap().is_none() {
+        if self.exit.lock().expect("a sound lock").is_none() {
             kill_group(self.pid, 9);
         }
     }

@@ -1,5 +1,11 @@
 //! The face under a real Nomad agent. See README.md for what it needs.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what is skipped or left behind is told aloud"
+)]
+
 mod agent;
 mod api;
 mod face;

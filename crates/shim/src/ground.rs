@@ -1,0 +1,226 @@
+//! The real engine: the sandbox and cgroup rooms, as a shim uses them.
+
+use crate::engine::{Engine, Newcomer};
+use crate::protocol::{Launch, Refusal};
+use bivouac_cgroup::{Entrance, Group, OomWatch, Saved, Stats};
+use bivouac_sandbox::launch::{Failure, Held, RunningTask, Setting, Streams, enter, launch};
+use bivouac_sandbox::model::{Init, Namespaces, Process};
+use bivouac_sys::Errno;
+use bivouac_sys::clone::{Child, CloneArgs, OneThread, clone_into};
+use bivouac_sys::features::KernelFeatures;
+use bivouac_sys::mount::{Propagation, Reach, mount_setattr};
+use bivouac_sys::signal;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::{Pid, PidfdFlags, getsid, kill_process_group, pidfd_open};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+const SIGKILL: i32 = 9;
+/// How long what was killed in the group may take to be gone before its removal is given up.
+const REMOVE_WITHIN: Duration = Duration::from_secs(5);
+const MOUNT_ATTR_RDONLY: u64 = 1;
+const MOUNT_ATTR_NOSUID: u64 = 2;
+
+/// A sandbox and its control group, and the proof that this process may clone itself.
+#[derive(Debug)]
+pub struct Ground {
+    proof: OneThread,
+    features: KernelFeatures,
+    namespaces: Namespaces,
+    group: Group,
+    entrance: Entrance,
+    oom: Option<OomWatch>,
+    /// The group's count when the task got it.
+    before: u64,
+    kills: u64,
+    first: Option<OwnedFd>,
+    held: Held,
+}
+
+fn failed(what: &str, answer: impl std::fmt::Display) -> Refusal {
+    Refusal::Failed { what: what.to_owned(), answer: answer.to_string() }
+}
+
+fn not_started(failure: &Failure) -> Refusal {
+    Refusal::NotStarted { text: failure.to_string(), exit_code: failure.exit_code() }
+}
+
+impl Ground {
+    /// Opens the group that the order names.
+    ///
+    /// # Errors
+    /// [`Refusal::Failed`] with the group's answer.
+    pub fn new(proof: OneThread, order: &Launch) -> Result<Ground, Refusal> {
+        let group =
+            Group::open(&order.cgroup).map_err(|error| failed("open the task's control group", error))?;
+        let entrance = group
+            .entrance()
+            .map_err(|error| failed("open the entrance of the task's control group", error))?;
+        // A given group may have been used before: what was killed then is not this task's.
+        let before = group.oom_kills().unwrap_or(0);
+        // Without a watch the count is still exact when it is read, only nobody is woken for it.
+        let oom = group.oom_watch().ok();
+        Ok(Ground {
+            proof,
+            features: order.features.into(),
+            namespaces: order.sandbox.namespaces.clone(),
+            group,
+            entrance,
+            oom,
+            before,
+            kills: 0,
+            first: None,
+            held: Held::default(),
+        })
+    }
+
+    fn setting<'a>(&'a self, init: Option<BorrowedFd<'a>>, deadline: Instant) -> Setting<'a> {
+        Setting {
+            proof: &self.proof,
+            features: self.features,
+            unified: self.entrance.unified.as_ref().map(AsFd::as_fd),
+            tasks: &self.entrance.tasks,
+            init,
+            deadline,
+            failing: None,
+        }
+    }
+}
+
+impl Engine for Ground {
+    fn launch(&mut self, order: &Launch, streams: Streams) -> Result<Newcomer, Refusal> {
+        let init = match order.sandbox.process.init {
+            Init::Command => None,
+            Init::Reaper => {
+                Some(own_program().map_err(|errno| failed("prepare the reaper of `init`", errno))?)
+            }
+        };
+        let now = Instant::now();
+        let deadline = now.checked_add(Duration::from_millis(order.deadline_ms)).unwrap_or(now);
+        let setting = self.setting(init.as_ref().map(AsFd::as_fd), deadline);
+        let running = launch(&setting, &order.sandbox, streams).map_err(|failure| not_started(&failure))?;
+        self.held = running.held;
+        self.first = running.child.pidfd.try_clone().ok();
+        Ok(Newcomer {
+            child: running.child,
+            command: running.command.to_string(),
+            terminal: running.terminal,
+        })
+    }
+
+    fn enter(&mut self, process: &Process, streams: Streams, deadline: Instant) -> Result<Newcomer, Refusal> {
+        let first = self.first.as_ref().ok_or(Refusal::NotRunning)?;
+        if self.group.is_frozen().unwrap_or(false) {
+            return Err(Refusal::Paused);
+        }
+        let target = RunningTask { first: first.as_fd(), namespaces: &self.namespaces, held: &self.held };
+        let entered = enter(&self.setting(None, deadline), &target, process, streams)
+            .map_err(|failure| not_started(&failure))?;
+        Ok(Newcomer { child: entered.child, command: process.asked.clone(), terminal: entered.terminal })
+    }
+
+    fn signal_all(&mut self, number: i32) -> Result<(), Refusal> {
+        let processes = self.group.processes().map_err(|error| failed("list the task's processes", error))?;
+        for pidfd in processes.into_iter().filter_map(|pid| self.member(pid, |_| true)) {
+            let _ = signal::send(pidfd.as_fd(), number);
+        }
+        Ok(())
+    }
+
+    fn kill_all(&mut self) -> Result<(), Refusal> {
+        match self.group.kill() {
+            Ok(()) | Err(bivouac_cgroup::Error::Gone { .. }) => Ok(()),
+            Err(error) => Err(failed("kill the task's control group", error)),
+        }
+    }
+
+    fn kill_session(&mut self, leader: &Child) {
+        let _ = signal::send(leader.pidfd.as_fd(), SIGKILL);
+        let Some(session) = Pid::from_raw(leader.pid) else { return };
+        // The leader is not reaped yet, so nobody else can have its number as process group or session.
+        let _ = kill_process_group(session, rustix::process::Signal::KILL);
+        let belongs = |pid| getsid(Some(pid)).is_ok_and(|of| of == session);
+        for pidfd in
+            self.group.processes().unwrap_or_default().into_iter().filter_map(|pid| self.member(pid, belongs))
+        {
+            let _ = signal::send(pidfd.as_fd(), SIGKILL);
+        }
+    }
+
+    fn stats(&mut self) -> Result<Stats, Refusal> {
+        self.group.stats().map_err(|error| failed("read the task's statistics", error))
+    }
+
+    fn oom_kills(&mut self) -> u64 {
+        if let Some(oom) = &self.oom {
+            let _ = oom.drain();
+        }
+        if let Ok(count) = self.group.oom_kills() {
+            self.kills = count.saturating_sub(self.before).max(self.kills);
+        }
+        self.kills
+    }
+
+    fn oom_watch(&self) -> Option<BorrowedFd<'_>> {
+        self.oom.as_ref().map(AsFd::as_fd)
+    }
+
+    fn remove_group(&mut self) -> Result<(), Refusal> {
+        self.group.remove(REMOVE_WITHIN).or_else(gone_is_done)
+    }
+
+    fn release(&mut self) -> Option<Child> {
+        let held = std::mem::take(&mut self.held);
+        self.first = None;
+        // The copy keeps everything open until this process has closed its own, so that the last close, which
+        // may sync a disk, is the copy's.
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+        let mut writer = Some(writer);
+        let sweeper = clone_into(&self.proof, &CloneArgs::default(), || {
+            drop(writer.take());
+            let _ = rustix::io::read(&reader, &mut [0u8; 1]);
+            0
+        });
+        drop(held);
+        drop(writer);
+        sweeper.ok()
+    }
+}
+
+impl Ground {
+    /// A process by its number, if it is still in the group, and still what was asked for, once it is held.
+    fn member(&self, pid: i32, is_wanted: impl Fn(Pid) -> bool) -> Option<OwnedFd> {
+        let number = Pid::from_raw(pid)?;
+        if !is_wanted(number) {
+            return None;
+        }
+        let pidfd = pidfd_open(number, PidfdFlags::empty()).ok()?;
+        // Between the list and the descriptor the number may have gone to somebody else.
+        let still = self.group.processes().ok()?.contains(&pid) && is_wanted(number);
+        still.then_some(pidfd)
+    }
+}
+
+/// This very program on a read-only mount of its own: whoever gets hold of it in the task cannot write to it.
+fn own_program() -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let program = open_tree(rustix::fs::CWD, c"/proc/self/exe", flags)?;
+    let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID;
+    mount_setattr(program.as_fd(), Reach::One, attributes, Propagation::Private)?;
+    Ok(program)
+}
+
+/// Kills and removes the group that a dead shim left. A group that is gone already is done.
+///
+/// # Errors
+/// [`Refusal::Failed`] with the group's answer.
+pub(crate) fn end_group(saved: &Saved) -> Result<(), Refusal> {
+    bivouac_cgroup::remove_saved(saved, REMOVE_WITHIN).or_else(gone_is_done)
+}
+
+fn gone_is_done(error: bivouac_cgroup::Error) -> Result<(), Refusal> {
+    match error {
+        bivouac_cgroup::Error::Gone { .. } => Ok(()),
+        other => Err(failed("remove the task's control group", other)),
+    }
+}

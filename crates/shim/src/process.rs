@@ -1,0 +1,128 @@
+//! What `/proc` and the clocks say: who a process is beyond its number, and which signals it would not feel.
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// A process that cannot be confused with a later one of the same number, within one boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its number on the host.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`, see proc_pid_stat(5).
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// Looks a process up. The answer means something only to its parent before it reaps, or to the process itself.
+    ///
+    /// # Errors
+    /// What reading `/proc/<pid>/stat` answers; `InvalidData` when it does not read as the manual says.
+    pub fn of(pid: i32) -> io::Result<ProcessId> {
+        let path = format!("/proc/{pid}/stat");
+        let text = std::fs::read(&path)?;
+        let start_time = start_time(&text)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path} has no start time")))?;
+        Ok(ProcessId { pid, start_time })
+    }
+}
+
+/// The name in parentheses may hold spaces and parentheses, so fields are counted from the last `)`.
+fn start_time(stat: &[u8]) -> Option<u64> {
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(end_of_name + 1..)?).ok()?;
+    // The first field after the name is number 3.
+    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// Whether a process is the first of a pid namespace and has no handler for `signal`: the kernel then drops the
+/// signal unless it comes from an ancestor namespace and is KILL or STOP. See pid_namespaces(7).
+pub fn ignores_as_init(pid: i32, signal: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| init_ignores(&status, signal))
+}
+
+fn init_ignores(status: &str, signal: i32) -> bool {
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    let is_init = field("NSpid").and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1");
+    let caught = field("SigCgt").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let bit = u32::try_from(signal - 1).ok().and_then(|shift| 1u64.checked_shl(shift));
+    match (is_init, caught, bit) {
+        (true, Some(caught), Some(bit)) => caught & bit == 0,
+        _ => false,
+    }
+}
+
+/// Which boot this is: tasks of another one are gone.
+///
+/// # Errors
+/// What reading the file answers.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// A moment on two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Nanoseconds since 1970, by the wall clock, which may be set.
+    pub unix_nanos: i64,
+    /// Nanoseconds since boot, suspended time included, which only goes forward.
+    pub boot_nanos: i64,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now() -> Moment {
+        let read = |clock| {
+            let time = clock_gettime(clock);
+            time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+        };
+        Moment { unix_nanos: read(ClockId::Realtime), boot_nanos: read(ClockId::Boottime) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let fields: Vec<String> = (3..=30).map(|number| (number * 100).to_string()).collect();
+        let line = format!("12 (a) (b 7 ) {}", fields.join(" "));
+        assert_eq!(start_time(line.as_bytes()), Some(2200));
+        assert_eq!(start_time(b"12 (a) S 1 2"), None);
+        assert_eq!(start_time(b""), None);
+    }
+
+    #[test]
+    fn this_process_has_an_identity() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let first = ProcessId::of(pid).unwrap();
+        assert!(first.start_time > 0);
+        assert_eq!(ProcessId::of(pid).unwrap(), first);
+        assert!(ProcessId::of(i32::MAX).is_err());
+    }
+
+    #[test]
+    fn only_the_first_of_a_namespace_can_ignore_by_having_no_handler() {
+        // Bit 14 of the mask is SIGTERM (15).
+        let status = |pids: &str, caught: &str| format!("Name:\tx\nNSpid:\t{pids}\nSigCgt:\t{caught}\n");
+        assert!(init_ignores(&status("400\t1", "0000000000000000"), 15));
+        assert!(!init_ignores(&status("400\t1", "0000000000004000"), 15));
+        assert!(init_ignores(&status("400\t1", "0000000000004000"), 2));
+        assert!(!init_ignores(&status("400\t7", "0000000000000000"), 15));
+        assert!(!init_ignores(&status("400", "0000000000000000"), 15));
+        assert!(!init_ignores(&status("1", "zz"), 15));
+        for odd in [i32::MIN + 1, 0, -1, 65, i32::MAX] {
+            assert!(!init_ignores(&status("1", "0"), odd));
+        }
+    }
+
+    #[test]
+    fn the_clocks_move_forward() {
+        let (one, two) = (Moment::now(), Moment::now());
+        assert!(two.boot_nanos >= one.boot_nanos && one.boot_nanos > 0);
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+}

@@ -7,7 +7,7 @@
 use super::Answers;
 use crate::convert;
 use crate::face::{EngineError, ExecControl, ExecRequest, ExecSession, ExecStreams, Exit, TermSize};
-use crate::readiness::readiness;
+use crate::readiness::{ask_until, readiness};
 use crate::shared::Shared;
 use crate::status::{failed, invalid};
 use crate::wire::driver as pb;
@@ -34,8 +34,6 @@ const AFTERWARDS: Duration = Duration::from_millis(500);
 /// How long a terminal must be silent after its lead process ended. The kernel passes the last output
 /// on from a worker of its own, so there is no end to wait for while a child holds the terminal.
 const SILENCE: Duration = Duration::from_millis(50);
-/// How often a command that seems to be over, but is not, is looked at.
-const AGAIN: Duration = Duration::from_millis(10);
 
 type Sender = mpsc::Sender<Result<pb::ExecTaskStreamingResponse, Status>>;
 
@@ -74,14 +72,8 @@ async fn write_all(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> Result<(), Errno>
 
 /// Waits for the end of a command.
 async fn exit(watch: &AsyncFd<OwnedFd>, control: &dyn ExecControl) -> Result<Exit, EngineError> {
-    loop {
-        let ready = watch.readable().await.map(drop);
-        if let Some(exit) = control.exited()? {
-            return Ok(exit);
-        }
-        ready.map_err(|error| EngineError::Failed(format!("cannot watch the command: {error}")))?;
-        sleep(AGAIN).await;
-    }
+    let ended = ask_until(watch, || async { control.exited().transpose() }).await;
+    ended.unwrap_or_else(|error| Err(EngineError::Failed(format!("cannot watch the command: {error}"))))
 }
 
 /// Kills the command when the client goes away or the server gives up.

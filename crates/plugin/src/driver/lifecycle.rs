@@ -4,14 +4,13 @@ use super::or_gone;
 use crate::face::{Foreign, Started, TaskStart};
 use crate::handle::{self, Recovered};
 use crate::options::face_task_options;
-use crate::readiness::readiness;
+use crate::readiness::{ask_until, readiness};
 use crate::shared::Shared;
 use crate::signals::Signal;
 use crate::status::{failed, invalid};
 use crate::tasks::{Outcome, Task};
 use crate::wire::driver as pb;
 use crate::{convert, msgpack};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +21,6 @@ use tonic::Status;
 
 /// How long a task may still take to go once it was killed.
 const AFTER_KILL: Duration = Duration::from_secs(15);
-/// First pause when a watch woke us before the end could be told.
-const EARLIEST: Duration = Duration::from_millis(10);
-/// Longest such pause.
-const LATEST: Duration = Duration::from_secs(1);
 
 pub(super) async fn start(
     shared: Arc<Shared>,
@@ -110,36 +105,23 @@ async fn watch_task(
     descriptor: AsyncFd<OwnedFd>,
     teller: watch::Sender<Option<Outcome>>,
 ) {
-    let mut pause = EARLIEST;
-    loop {
-        let mut ready = tokio::select! {
-            ready = descriptor.readable() => match ready {
-                Ok(ready) => ready,
-                Err(error) => return tell(&teller, Outcome::Lost(format!("cannot watch the task: {error}"))),
-            },
-            () = teller.closed() => return,
-        };
+    let ask = || {
         let asked = id.clone();
-        match shared.blocking(move |engine| engine.exited(&asked)).await {
-            Ok(Ok(Some(exit))) => return tell(&teller, Outcome::Exited(exit)),
-            // A watch that stays readable tells nothing new: look again, less and less often.
-            Ok(Ok(None)) if is_readable(descriptor.get_ref()) => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LATEST);
+        let answer = shared.blocking(move |engine| engine.exited(&asked));
+        async {
+            match answer.await {
+                Ok(Ok(None)) => None,
+                Ok(Ok(Some(exit))) => Some(Outcome::Exited(exit)),
+                Ok(Err(error)) => Some(Outcome::Lost(error.to_string())),
+                Err(status) => Some(Outcome::Lost(status.message().to_owned())),
             }
-            Ok(Ok(None)) => ready.clear_ready(),
-            Ok(Err(error)) => return tell(&teller, Outcome::Lost(error.to_string())),
-            Err(status) => return tell(&teller, Outcome::Lost(status.message().to_owned())),
         }
-    }
-}
-
-fn is_readable(descriptor: &OwnedFd) -> bool {
-    let mut polled = [PollFd::new(descriptor, PollFlags::IN)];
-    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-}
-
-fn tell(teller: &watch::Sender<Option<Outcome>>, outcome: Outcome) {
+    };
+    let ended = tokio::select! {
+        ended = ask_until(&descriptor, ask) => ended,
+        () = teller.closed() => return,
+    };
+    let outcome = ended.unwrap_or_else(|error| Outcome::Lost(format!("cannot watch the task: {error}")));
     teller.send_replace(Some(outcome));
 }
 

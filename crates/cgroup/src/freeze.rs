@@ -59,8 +59,11 @@ pub(crate) fn thaw(place: &Place) -> Result<(), Error> {
     }
 }
 
-/// Thaws a version 1 directory and all below it: unlike those of version 2, its frozen processes cannot be killed.
+/// Thaws a directory, and on version 1 all below it: unlike those of version 2, its frozen processes cannot be killed.
 pub(crate) fn thaw_below(freezer: &Place) -> Result<(), Error> {
+    if freezer.hierarchy == Hierarchy::Unified {
+        return thaw(freezer);
+    }
     let walked = walk(freezer.fd(), |group| files::write(group, STATE, b"THAWED"), |_, _| Ok(()));
     match walked {
         Ok(()) => Ok(()),

@@ -171,7 +171,10 @@ impl Group {
     }
 
     /// Kills every process in the group and below it, frozen or not, and leaves nothing frozen. Does not wait for
-    /// them to be gone; on version 1 alone it may take up to two seconds until all are reached.
+    /// them to be gone; on version 1 alone, and in a given group, it may take up to two seconds until all are reached.
+    ///
+    /// A group of ours that was killed is at its end: kernels since 6.14 kill whatever is cloned into it later. Make
+    /// a new one. A given group may be used again.
     ///
     /// # Errors
     /// [`Error::Inside`], [`Error::Shared`], [`Error::Deadline`], [`Error::Gone`], or what writing answers.

@@ -3,6 +3,11 @@
 //! Version 2 does it in the kernel (`cgroup.kill`, Linux 5.14). Without it: freeze, so that nothing can fork away;
 //! open a pidfd for each number; read the list again, so that a number that was given to a stranger in between is
 //! passed over; signal through the pidfds; thaw.
+//!
+//! Given groups are used again, and so are killed by signals too: kernels since 6.14 count the kills of a group, and
+//! `clone3` with `CLONE_INTO_CGROUP` compares the count of the group that the *parent* is in with that of the target
+//! (seen on 6.18). A child cloned into a group that was ever killed by `cgroup.kill` dies before its first
+//! instruction.
 
 use crate::error::Action;
 use crate::place::Place;
@@ -41,20 +46,29 @@ pub(crate) fn kill(places: &[Place], end: Instant) -> Result<(), Error> {
     let exclusive = || places.iter().filter(|place| place.is_exclusive());
     match exclusive().find(|place| place.hierarchy == Hierarchy::Unified) {
         Some(unified) => {
+            // A process frozen by version 1 as well cannot die before it is thawed there.
+            let thawed = || exclusive().filter(|place| place.is_freezer()).try_for_each(freeze::thaw_below);
+            if unified.role == Role::Given {
+                thawed()?;
+                return kill_by_signal(places, unified, end);
+            }
             unified.write("cgroup.kill", "1")?;
             freeze::thaw(unified)?;
-            exclusive().filter(|place| place.is_freezer()).try_for_each(freeze::thaw_below)
+            thawed()
         }
         None => match exclusive().find(|place| place.is_freezer()).or_else(|| exclusive().next()) {
-            Some(place) => kill_v1(places, place, end),
+            Some(place) => kill_by_signal(places, place, end),
             None => Ok(()),
         },
     }
 }
 
-/// Kills what is in one version 1 directory.
-pub(crate) fn kill_v1(places: &[Place], target: &Place, end: Instant) -> Result<(), Error> {
-    let freezer = places.iter().find(|place| place.is_exclusive() && place.is_freezer());
+/// Kills what is in one directory and below it, without the kernel's help.
+pub(crate) fn kill_by_signal(places: &[Place], target: &Place, end: Instant) -> Result<(), Error> {
+    let freezer = match target.hierarchy {
+        Hierarchy::Unified => Some(target),
+        Hierarchy::V1(_) => places.iter().find(|place| place.is_exclusive() && place.is_freezer()),
+    };
     if target.holds_caller() {
         return Err(Error::Inside { action: "kill", path: target.path.clone() });
     }

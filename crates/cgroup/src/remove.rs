@@ -82,7 +82,7 @@ fn finish(places: &[Place], place: &Place, end: Instant) -> Result<(), Error> {
     let done = wait_change(place, end, || {
         if has_process(place)? {
             if place.hierarchy != Hierarchy::Unified && Instant::now() > again {
-                match kill::kill_v1(places, place, end) {
+                match kill::kill_by_signal(places, place, end) {
                     Ok(()) | Err(Error::Gone { .. }) => {}
                     Err(error) => return Err(error),
                 }

@@ -21,13 +21,15 @@ const SIGTTOU: i32 = 22;
 /// Runs `command` with `arguments` and answers the status to exit with: the command's, 128 + the signal that ended
 /// it, 126 when it cannot be run, 127 when it is not there.
 pub fn run(command: &OsString, arguments: &[OsString]) -> u8 {
-    let Ok(signals) = hear_everything() else { return 125 };
     let started = Command::new(command).arg0(command).args(arguments).process_group(0).spawn();
     let child = match started {
         Ok(child) => child,
         Err(error) if error.kind() == ErrorKind::NotFound => return 127,
         Err(_) => return 126,
     };
+    // Only now, because the command would inherit the mask. A signal that came sooner is lost, as it would be to a
+    // command that is the first process and has not set its handlers yet.
+    let Ok(signals) = hear_everything() else { return 125 };
     let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return 125 };
     give_terminal(pid);
     look_after(pid, &signals)
@@ -53,6 +55,10 @@ fn give_terminal(pid: Pid) {
 
 fn look_after(child: Pid, signals: &OwnedFd) -> u8 {
     loop {
+        // First, because it may have ended before anything was heard.
+        if let Some(status) = reap(child) {
+            return status;
+        }
         let mut fds = [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
         if poll(&mut fds, None).is_err_and(|errno| errno != Errno::INTR) {
             return 125;
@@ -64,9 +70,6 @@ fn look_after(child: Pid, signals: &OwnedFd) -> u8 {
                 SIGTTIN | SIGTTOU => {}
                 number => pass_on(child, number),
             }
-        }
-        if let Some(status) = reap(child) {
-            return status;
         }
     }
 }

@@ -1,0 +1,196 @@
+//! What a shim is: which descriptors it has, what it costs when idle, and what strangers on its socket can do.
+
+mod rig;
+
+use bivouac_shim::client::{Client, ClientError};
+use bivouac_shim::protocol::Refusal;
+use bivouac_shim::status::Ending;
+use rig::{Rig, can_run, open_files, read_line, soon, until};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+#[test]
+fn neither_shim_nor_task_gets_a_descriptor_that_was_not_meant_for_it() {
+    if !can_run("neither_shim_nor_task_gets_a_descriptor_that_was_not_meant_for_it") {
+        return;
+    }
+    let careless: Vec<std::fs::File> = (0..200)
+        .map(|_| {
+            let file = std::fs::File::open("/etc/passwd").unwrap();
+            rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+            file
+        })
+        .collect();
+    let script = "for n in 0 1 2 3 4 5 6 7 8 9 10 50 200; do [ -e /proc/$$/fd/$n ] && printf \"$n \"; done; echo; \
+                  exec sleep 1000";
+    let mut rig = Rig::shell(script);
+    let (_client, mut output) = rig.start_with_output();
+    assert_eq!(read_line(&mut output).trim_end(), "0 1 2");
+    drop(careless);
+    let open = open_files(rig.shim_pid());
+    let strange: Vec<_> = open.iter().filter(|(_, name)| name.as_os_str() == "/etc/passwd").collect();
+    assert!(strange.is_empty(), "{strange:?}");
+    let pipes = open.iter().filter(|(_, name)| name.to_string_lossy().starts_with("pipe:")).count();
+    assert_eq!(pipes, 0, "the shim holds an end of the task's pipe: {open:?}");
+    assert!(open.len() < 40, "{open:?}");
+    rig.destroy();
+}
+
+#[test]
+fn an_idle_shim_is_never_woken() {
+    if !can_run("an_idle_shim_is_never_woken") {
+        return;
+    }
+    let mut rig = Rig::shell("exec sleep 1000");
+    let (_client, _) = rig.start();
+    let switches = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", rig.shim_pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.unwrap().trim().parse::<u64>().unwrap()
+    };
+    until("it waits", || {
+        let before = switches();
+        std::thread::sleep(Duration::from_millis(100));
+        switches() == before
+    });
+    let before = switches();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(switches(), before);
+    rig.destroy();
+}
+
+#[test]
+fn garbage_on_the_socket_harms_only_its_own_connection() {
+    if !can_run("garbage_on_the_socket_harms_only_its_own_connection") {
+        return;
+    }
+    let mut rig = Rig::shell("exec sleep 1000");
+    let (mut client, _) = rig.start();
+    let connect = || UnixStream::connect(rig.run_dir.join("shim.sock")).unwrap();
+    let claims: [&[u8]; 5] = [
+        b"\xff\xff\xff\xff\x00\x01",
+        b"\0\0\0\0\0\0",
+        b"\0\0\0\x02\0\0",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0\0\0\x03\0\x01\xc1",
+    ];
+    for garbage in claims {
+        let mut stream = connect();
+        stream.write_all(garbage).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // Refused with words, and closed.
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(String::from_utf8_lossy(&answer).contains("NotUnderstood"), "{garbage:?}: {answer:?}");
+    }
+    // Half a frame, and silence.
+    let mut slow = connect();
+    slow.write_all(b"\0\0\0\x10\0").unwrap();
+    client.state().unwrap();
+    // Too many at once are told so, and the others go on.
+    let crowd: Vec<UnixStream> = (0..80).map(|_| connect()).collect();
+    let mut late = Client::connect(&rig.run_dir).unwrap();
+    let refused = late.state().unwrap_err();
+    assert!(
+        matches!(refused, ClientError::Refused(Refusal::TooMany { .. }) | ClientError::Gone),
+        "{refused}"
+    );
+    client.state().unwrap();
+    drop((crowd, slow));
+    until("there is room again", || Client::connect(&rig.run_dir).unwrap().state().is_ok());
+    rig.destroy();
+}
+
+#[test]
+fn whoever_is_not_root_is_not_heard() {
+    if !can_run("whoever_is_not_root_is_not_heard") {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let mut rig = Rig::shell("exec sleep 1000");
+    let (_client, _) = rig.start();
+    // Even with the directories wide open: the credentials of the peer decide.
+    for path in [rig.dir.path(), &rig.run_dir, &rig.run_dir.join("shim.sock")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); \
+                  s.sendall(b'\\0\\0\\0\\x08\\0\\1\\xa5State'); sys.stdout.buffer.write(s.recv(100))";
+    let asked = std::process::Command::new("python3")
+        .args(["-c", script])
+        .arg(rig.run_dir.join("shim.sock"))
+        .uid(65534)
+        .gid(65534)
+        .output();
+    let Ok(asked) = asked else {
+        println!("SKIPPED: whoever_is_not_root_is_not_heard: needs python3");
+        return rig.destroy();
+    };
+    let complaint = String::from_utf8_lossy(&asked.stderr);
+    assert!(asked.stdout.is_empty(), "{:?}", asked.stdout);
+    assert!(
+        asked.status.success() || complaint.contains("BrokenPipe") || complaint.contains("ConnectionReset"),
+        "{complaint}"
+    );
+    std::fs::set_permissions(&rig.run_dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+    rig.destroy();
+}
+
+#[test]
+fn a_shim_without_an_order_or_with_a_wrong_one_goes_away() {
+    if !can_run("a_shim_without_an_order_or_with_a_wrong_one_goes_away") {
+        return;
+    }
+    use bivouac_shim::client::Place;
+    let program = std::ffi::CString::new(env!("CARGO_BIN_EXE_bivouac-shim")).unwrap();
+    let start = || Place { program: &program, cgroup: None, tasks: &[] }.start().unwrap();
+    let (client, shim) = start();
+    drop(client);
+    bivouac_sys::wait::reap_blocking(shim.pidfd.as_fd()).unwrap();
+    let (mut client, shim) = start();
+    let refused = client.state().unwrap_err();
+    assert!(refused.to_string().contains("must be a launch"), "{refused}");
+    bivouac_sys::wait::reap_blocking(shim.pidfd.as_fd()).unwrap();
+    for wrong in [&["x"][..], &["2"], &["-1"], &[], &["3", "4"], &["77"]] {
+        let status = std::process::Command::new(program.to_str().unwrap()).args(wrong).status().unwrap();
+        assert!(!status.success(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_end_is_told_without_waiting_for_a_disk() {
+    if !can_run("the_end_is_told_without_waiting_for_a_disk") {
+        return;
+    }
+    use bivouac_sandbox::model::Show;
+    let mut rig = Rig::shell("echo x > /usr/made-by-the-task; read line; exit 4");
+    for entry in &mut rig.order.sandbox.root.entries {
+        if entry.target.as_bytes() == b"/usr" {
+            entry.show = Show::Overlay { above: vec![] };
+        }
+    }
+    let (input, mut writer) = std::io::pipe().unwrap();
+    use bivouac_shim::protocol::{Stream, StreamsKind};
+    rig.order.streams =
+        StreamsKind::Files { stdin: Stream::Given, stdout: Stream::Null, stderr: Stream::Null };
+    let Ok((client, _)) = rig.try_start(vec![input.into()]) else {
+        println!(
+            "SKIPPED: the_end_is_told_without_waiting_for_a_disk: no overlay on {}",
+            rig.dir.path().display()
+        );
+        return;
+    };
+    // Dirty data of somebody else on the same file system, which an unmount of the overlay would write out.
+    let dirty = rig.dir.path().join("dirty");
+    std::fs::write(&dirty, vec![7u8; 64 << 20]).unwrap();
+    let begin = std::time::Instant::now();
+    writer.write_all(b"\n").unwrap();
+    let exit = client.wait(soon()).unwrap();
+    let told = begin.elapsed();
+    assert_eq!(exit.ending, Ending::Exited { code: 4 });
+    println!("told after {told:?}");
+    assert!(told < Duration::from_millis(40), "{told:?}: it waited for the disk");
+    rig.destroy();
+}

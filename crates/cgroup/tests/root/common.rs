@@ -121,13 +121,13 @@ pub(crate) fn start(group: &Group, script: &str) -> Process {
 }
 
 pub(crate) fn run(entrance: &Entrance, program: &str, arguments: &[&str], environment: &[&str]) -> Process {
-    let strings = |list: &[&str]| {
-        StringArray::new(list.iter().map(|text| CString::new(*text).unwrap()).collect())
-    };
+    let strings =
+        |list: &[&str]| StringArray::new(list.iter().map(|text| CString::new(*text).unwrap()).collect());
     let (output, writer) = std::io::pipe().unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
     let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
-    let environment: Vec<&str> = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"].iter().chain(environment).copied().collect();
+    let environment: Vec<&str> =
+        ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"].iter().chain(environment).copied().collect();
     let child = spawn(&Spawn {
         program: &CString::new(program).unwrap(),
         arguments: &strings(arguments),

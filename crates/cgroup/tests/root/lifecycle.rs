@@ -1,11 +1,11 @@
 //! Making groups, living in them and removing them.
 
+use crate::common::{PATIENCE, Scope, eventually, read, run, start};
 use bivouac_cgroup::{
-    Bytes, Controller, CpuMax, CpuShares, DevicePolicy, Error, Given, GivenAccess, GivenGroup, Group, GroupName,
-    GroupPath, Limits, Memory, OomKill, Pids, Placement, Plan, Saved, SwapPolicy, remove_saved,
+    Bytes, Controller, CpuMax, CpuShares, DevicePolicy, Error, Given, GivenAccess, GivenGroup, Group,
+    GroupName, GroupPath, Limits, Memory, OomKill, Pids, Placement, Plan, Saved, SwapPolicy, remove_saved,
 };
 use bivouac_sys::wait::Ending;
-use crate::common::{PATIENCE, Scope, eventually, read, run, start};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn limits_land_in_the_files() {
             (Memory, "memory.max", "67108864"),
             (Memory, "memory.low", "33554432"),
             (Memory, "memory.swap.max", "0"),
-            (Cpu, "cpu.weight", "60"),
+            (Cpu, "cpu.weight", "59"),
             (Cpu, "cpu.max", "20000 50000"),
             (Cpuset, "cpuset.cpus", "1"),
             (Pids, "pids.max", "100"),
@@ -113,7 +113,8 @@ fn nested_groups_with_processes_are_removed() {
         fs::create_dir(path.parent().unwrap().join("c")).unwrap();
     }
     // New cpusets of version 1 are empty; the flag of ours reaches down to them.
-    let moves: String = inner.iter().map(|path| format!("echo $$ > {}/cgroup.procs; ", path.display())).collect();
+    let moves: String =
+        inner.iter().map(|path| format!("echo $$ > {}/cgroup.procs; ", path.display())).collect();
     let mut process = start(&group, &format!("{moves} cat /proc/self/cgroup; echo; sleep 1000"));
     loop {
         let line = process.line();
@@ -268,8 +269,7 @@ fn a_given_group_must_be_there_and_empty() {
         parent: scope.parent.clone(),
         name: GroupName::new("g").unwrap(),
     });
-    let plan =
-        Plan::new(&scope.host, &placement, &Limits::none(), &DevicePolicy::Unrestricted).unwrap();
+    let plan = Plan::new(&scope.host, &placement, &Limits::none(), &DevicePolicy::Unrestricted).unwrap();
     let absent = plan.create().unwrap_err();
     assert!(matches!(absent, Error::Gone { .. }), "{absent}");
     assert_eq!(scope.left(), Vec::<std::path::PathBuf>::new());
@@ -286,7 +286,10 @@ fn a_given_group_must_be_there_and_empty() {
     fs::write(scoped.below(&mount).join("cgroup.freeze"), "1").unwrap();
     assert!(matches!(plan.create().unwrap_err(), Error::Frozen { .. }));
     remove_saved(&plan.saved(), PATIENCE).unwrap();
-    plan.create().unwrap().remove(PATIENCE).unwrap();
+    // What was killed in it does not keep the next one from living in it.
+    let group = plan.create().unwrap();
+    assert_eq!(start(&group, "exit 3").wait().0, Ending::Exited(3));
+    group.remove(PATIENCE).unwrap();
     fs::remove_dir(scoped.below(&mount)).unwrap();
 }
 

@@ -13,7 +13,8 @@ fn figures_are_those_of_the_work_done() {
         assert_eq!(fresh.pids, Some(0));
         assert_eq!(fresh.memory.unwrap().anonymous, Bytes(0));
         // Burns processor time, keeps 20 MiB of its own, and waits to be looked at.
-        let script = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; x=$(head -c 20M /dev/zero | tr '\\0' x)
+        let script =
+            "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; x=$(head -c 20M /dev/zero | tr '\\0' x)
             echo; sleep 1000; :";
         let mut process = start(&group, script);
         process.line();

@@ -66,15 +66,40 @@ impl Agent {
     pub(crate) fn prepare(nomad: &Path, plugins: &[Plugin<'_>], env: &[(&str, &str)]) -> Self {
         let dir =
             tempfile::Builder::new().prefix("bivouac-test-nomad-").tempdir().expect("a directory").keep();
-        let plugin_dir = dir.join("plugins");
-        fs::create_dir_all(&plugin_dir).expect("the plugin directory");
         let ports = free_ports();
-        let [http, rpc, serf] = ports;
-        let (data, plugins_at) = (dir.join("data"), plugin_dir.display());
-        let mut text = format!(
+        let agent = Self {
+            nomad: nomad.to_owned(),
+            api: Api::new(ports[0]),
+            dir,
+            child: None,
+            ports,
+            env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        };
+        agent.configure(plugins);
+        agent
+    }
+
+    /// Writes the configuration anew, for the next launch.
+    pub(crate) fn configure(&self, plugins: &[Plugin<'_>]) {
+        let plugin_dir = self.dir.join("plugins");
+        let _ = fs::remove_dir_all(&plugin_dir);
+        fs::create_dir_all(&plugin_dir).expect("the plugin directory");
+        let mut text = self.settings();
+        for plugin in plugins {
+            std::os::unix::fs::symlink(plugin.program, plugin_dir.join(plugin.file))
+                .expect("a link to the plugin");
+            text.push_str(&format!("plugin \"{}\" {{\n{}\n}}\n", plugin.file, plugin.block));
+        }
+        fs::write(self.dir.join("agent.hcl"), text).expect("the agent's configuration");
+    }
+
+    fn settings(&self) -> String {
+        let [http, rpc, serf] = self.ports;
+        let dir = self.dir.display();
+        format!(
             r#"
-data_dir = "{data}"
-plugin_dir = "{plugins_at}"
+data_dir = "{dir}/data"
+plugin_dir = "{dir}/plugins"
 bind_addr = "127.0.0.1"
 disable_update_check = true
 log_level = "DEBUG"
@@ -101,28 +126,14 @@ client {{
   servers = ["127.0.0.1:{rpc}"]
   network_interface = "lo"
   gc_max_allocs = 1000
-  chroot_env = {{ "/usr/bin/env" = "/usr/bin/env" }}
+  # For the built-in driver: one static program is enough.
+  chroot_env = {{ "/usr/bin/busybox" = "/bin/busybox" }}
   options = {{
     "fingerprint.denylist" = "env_aws,env_azure,env_gce,env_digitalocean,consul,vault"
   }}
 }}
-"#,
-            data = data.display(),
-        );
-        for plugin in plugins {
-            std::os::unix::fs::symlink(plugin.program, plugin_dir.join(plugin.file))
-                .expect("a link to the plugin");
-            text.push_str(&format!("plugin \"{}\" {{\n{}\n}}\n", plugin.file, plugin.block));
-        }
-        fs::write(dir.join("agent.hcl"), text).expect("the agent's configuration");
-        Self {
-            nomad: nomad.to_owned(),
-            api: Api::new(http),
-            dir,
-            child: None,
-            ports,
-            env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        }
+"#
+        )
     }
 
     /// Starts the agent's process.

@@ -6,9 +6,9 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const A_WHILE: Duration = Duration::from_secs(60);
+pub(crate) const A_WHILE: Duration = Duration::from_secs(60);
 
-fn job(name: &str) -> PathBuf {
+pub(crate) fn job(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/nomad/jobs").join(format!("{name}.nomad.hcl"))
 }
 
@@ -32,23 +32,23 @@ fn start(test: &str) -> Option<(Agent, PathBuf)> {
     Some((agent, diary))
 }
 
-fn run(agent: &Agent, name: &str) {
+pub(crate) fn run(agent: &Agent, name: &str) {
     let path = job(name);
     let output = agent.nomad(&["job", "run", "-detach", path.to_str().expect("a plain path")]);
     assert_eq!(output.code, 0, "{output:?}");
 }
 
-fn client_status(wanted: &'static str) -> impl Fn(&Value) -> bool {
+pub(crate) fn client_status(wanted: &'static str) -> impl Fn(&Value) -> bool {
     move |allocation| allocation["ClientStatus"] == wanted
 }
 
 /// The last line of the diary that is about `what`.
-fn diary_line(diary: &Path, what: &str) -> Option<String> {
+pub(crate) fn diary_line(diary: &Path, what: &str) -> Option<String> {
     let text = std::fs::read_to_string(diary).unwrap_or_default();
     text.lines().rfind(|line| line.starts_with(&format!("{what}: "))).map(str::to_owned)
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + A_WHILE;
     while !done() {
         assert!(Instant::now() < end, "{what} did not happen");
@@ -175,7 +175,7 @@ fn a_task_is_signalled_entered_stopped_and_survives_agent_and_plugin() {
     let _ = std::fs::remove_file(diary);
 }
 
-fn alive(pid: i32) -> bool {
+pub(crate) fn alive(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 

@@ -9,6 +9,7 @@
 mod agent;
 mod api;
 mod face;
+mod owner;
 
 use std::path::PathBuf;
 use std::process::Command;

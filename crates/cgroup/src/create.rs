@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 /// How often parents are made anew because somebody removed them as empty between our steps.
-const TRIES: usize = 8;
+const TRIES: usize = 32;
 
 impl Plan {
     /// Makes every group, writes every limit. Parents that are missing are made and stay.
@@ -68,24 +68,39 @@ fn perform(plan: &PlacePlan, undo: &mut Undo) -> Result<Place, Error> {
 }
 
 fn make(plan: &PlacePlan, undo: &mut Undo) -> Result<(), Error> {
-    for _ in 0..TRIES {
-        match &plan.prepare {
-            Prepare::Nothing => {}
-            Prepare::Cpuset => prepare_cpuset(plan, undo)?,
-            Prepare::Enable(controllers) => enable(plan, controllers, undo)?,
-        }
-        match rustix::fs::mkdir(&plan.path, GROUP_MODE) {
-            Ok(()) => {
-                undo.made.push(plan.path.clone());
-                return Ok(());
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match make_once(plan, undo) {
+            Err(Error::Kernel { errno: Errno::NOENT | Errno::NODEV, .. }) if tries < TRIES => {
+                std::thread::yield_now();
             }
-            Err(Errno::EXIST) if plan.role == Role::Shared => return Ok(()),
-            Err(Errno::EXIST) => return Err(Error::Exists { path: plan.path.clone() }),
-            Err(Errno::NOENT) => plan.parents.iter().try_for_each(|parent| make_if_missing(parent, undo))?,
-            Err(errno) => return Err(kernel(Action::Make, &plan.path, errno)),
+            answer => return answer,
         }
     }
-    Err(kernel(Action::Make, &plan.path, Errno::NOENT))
+}
+
+fn make_once(plan: &PlacePlan, undo: &mut Undo) -> Result<(), Error> {
+    match &plan.prepare {
+        Prepare::Nothing => {}
+        Prepare::Cpuset => prepare_cpuset(plan, undo)?,
+        Prepare::Enable(controllers) => enable(plan, controllers, undo)?,
+    }
+    let mut made = rustix::fs::mkdir(&plan.path, GROUP_MODE);
+    // Parents that need more than to be there have just been prepared: those go through it all again.
+    if made == Err(Errno::NOENT) && plan.prepare == Prepare::Nothing {
+        plan.parents.iter().try_for_each(|parent| make_if_missing(parent, undo))?;
+        made = rustix::fs::mkdir(&plan.path, GROUP_MODE);
+    }
+    match made {
+        Ok(()) => {
+            undo.made.push(plan.path.clone());
+            Ok(())
+        }
+        Err(Errno::EXIST) if plan.role == Role::Shared => Ok(()),
+        Err(Errno::EXIST) => Err(Error::Exists { path: plan.path.clone() }),
+        Err(errno) => Err(kernel(Action::Make, &plan.path, errno)),
+    }
 }
 
 const GROUP_MODE: Mode = Mode::from_raw_mode(0o755);

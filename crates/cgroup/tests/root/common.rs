@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Long enough for the virtual machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What marks the version 2 hierarchy in the mount table.
+pub(crate) const UNIFIED: &str = " - cgroup2 ";
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A parent of one test; at its end nothing may be left below it.
@@ -42,7 +45,7 @@ impl Scope {
             println!("SKIPPED: {test}: this machine has no cgroup v1");
             return None;
         }
-        Some(Scope::on(host_without(" - cgroup2 ")))
+        Some(Scope::on(host_without(&[UNIFIED])))
     }
 
     pub(crate) fn on(host: Host) -> Scope {
@@ -100,10 +103,11 @@ impl Drop for Scope {
     }
 }
 
-/// The mount table without the lines that contain `text`, as a host.
-pub(crate) fn host_without(text: &str) -> Host {
+/// The mount table without the lines that contain one of `texts`, as a host.
+pub(crate) fn host_without(texts: &[&str]) -> Host {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let lines: Vec<&str> = table.lines().filter(|line| !line.contains(text)).collect();
+    let lines: Vec<&str> =
+        table.lines().filter(|line| !texts.iter().any(|text| line.contains(text))).collect();
     Host::parse(&lines.join("\n")).unwrap()
 }
 

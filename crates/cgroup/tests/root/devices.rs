@@ -33,7 +33,7 @@ fn check(group: &Group) {
 fn only_what_is_listed_can_be_opened_or_made() {
     let test = "only_what_is_listed_can_be_opened_or_made";
     let Some(scope) = Scope::new(test) else { return };
-    let program = Scope::on(if scope.is_v2() { scope.host.clone() } else { host_without(",devices") });
+    let program = Scope::on(if scope.is_v2() { scope.host.clone() } else { host_without(&[",devices"]) });
     for scope in [scope, program] {
         let plan = Plan::new(&scope.host, &scope.placement("g"), &Limits::default(), &rules()).unwrap();
         let group = plan.create().unwrap();
@@ -47,7 +47,7 @@ fn a_group_used_again_does_not_collect_programs() {
     let test = "a_group_used_again_does_not_collect_programs";
     let Some(scope) = Scope::new(test) else { return };
     let Some(mount) = scope.host.unified_mount().map(ToOwned::to_owned) else { return };
-    let scope = Scope::on(if scope.is_v2() { scope.host.clone() } else { host_without(",devices") });
+    let scope = Scope::on(if scope.is_v2() { scope.host.clone() } else { host_without(&[",devices"]) });
     let path = scope.parent.join(&GroupName::new("x.scope").unwrap());
     fs::create_dir_all(path.below(&mount)).unwrap();
     let placement = Placement::Given(Given {

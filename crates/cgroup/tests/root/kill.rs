@@ -1,6 +1,6 @@
 //! Freezing, killing and removing what fights back.
 
-use crate::common::{PATIENCE, Scope, eventually, run, start};
+use crate::common::{PATIENCE, Scope, UNIFIED, eventually, host_without, run, start};
 use bivouac_cgroup::{Controller, Error, Group, Limits, Memory, Pids, Saved, SwapPolicy};
 use bivouac_sys::wait::Ending;
 use std::fs;
@@ -169,4 +169,25 @@ fn who_is_inside_cannot_kill_or_freeze_itself() {
         assert!(output.contains("1 passed"), "{output}");
         group.remove(PATIENCE).unwrap();
     }
+}
+
+#[test]
+fn without_any_freezer_signals_suffice() {
+    let test = "without_any_freezer_signals_suffice";
+    let Some(whole) = Scope::new(test) else { return };
+    if whole.is_v2() {
+        println!("SKIPPED: {test}: every group of cgroup v2 can be frozen");
+        return;
+    }
+    let scope = Scope::on(host_without(&[UNIFIED, ",freezer"]));
+    let group = scope.group(&Limits::default());
+    let mut process = start(&group, "for i in 1 2 3 4 5; do sleep 1000 & done; echo; wait");
+    process.line();
+    assert_eq!(group.processes().unwrap().len(), 6);
+    assert!(matches!(group.freeze(PATIENCE).unwrap_err(), Error::Unsupported { .. }));
+    assert!(!group.is_frozen().unwrap());
+    group.kill().unwrap();
+    group.wait_empty(PATIENCE).unwrap();
+    assert_eq!(process.wait().0, KILLED);
+    group.remove(PATIENCE).unwrap();
 }

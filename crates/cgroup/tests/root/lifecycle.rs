@@ -3,7 +3,8 @@
 use crate::common::{PATIENCE, Scope, eventually, read, run, start};
 use bivouac_cgroup::{
     Bytes, Controller, CpuMax, CpuShares, DevicePolicy, Error, Given, GivenAccess, GivenGroup, Group,
-    GroupName, GroupPath, Limits, Memory, OomKill, Pids, Placement, Plan, Saved, SwapPolicy, remove_saved,
+    GroupName, GroupPath, Limits, Memory, OomKill, Pids, Placement, Plan, Saved, SwapPolicy,
+    remove_empty_parents, remove_saved,
 };
 use bivouac_sys::wait::Ending;
 use std::collections::BTreeMap;
@@ -325,4 +326,29 @@ fn a_group_directly_below_the_root_works() {
     assert_eq!(ending, Ending::Exited(0), "{output}");
     group.remove(PATIENCE).unwrap();
     assert!(group.saved().places().all(|(_, _, path)| !path.exists()));
+}
+
+#[test]
+fn many_at_once_do_not_disturb_each_other() {
+    let Some(scope) = Scope::new("many_at_once_do_not_disturb_each_other") else { return };
+    let limits = Limits { cpuset: None, ..some_limits() };
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let (scope, limits) = (&scope, &limits);
+            threads.spawn(move || {
+                for round in 0..10 {
+                    let group = scope.plan(&format!("g{thread}-{round}"), limits).create().unwrap();
+                    assert_eq!(start(&group, "exit 3").wait().0, Ending::Exited(3));
+                    group.remove(PATIENCE).unwrap();
+                }
+            });
+        }
+        // Somebody tidies up all the time.
+        threads.spawn(|| {
+            for _ in 0..200 {
+                remove_empty_parents(&scope.host, &scope.parent).unwrap();
+                std::thread::sleep(Duration::from_micros(300));
+            }
+        });
+    });
 }

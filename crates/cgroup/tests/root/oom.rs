@@ -77,7 +77,7 @@ fn without_the_controller_it_is_said() {
         println!("SKIPPED: without_the_controller_it_is_said: cgroup v1 only");
         return;
     }
-    let scope = Scope::on(crate::common::host_without(",memory"));
+    let scope = Scope::on(crate::common::host_without(&[",memory"]));
     let group = scope.group(&Limits::none());
     assert!(matches!(group.oom_kills().unwrap_err(), Error::Unsupported { .. }));
     assert!(matches!(group.oom_watch().unwrap_err(), Error::Unsupported { .. }));

@@ -1,2 +1,15 @@
-//! (being written)
+//! The exec driver: what a task means, for both faces. Knows nothing of gRPC and HCL.
+//!
+//! Data flow: a tree of values ([`options::Value`]) -> what was asked for ([`config`]) -> with the host's facts, a
+//! resolved [`task`] -> a sandbox and a cgroup plan -> the [`engine`], which starts, watches, stops and removes.
+//! Everything that can be refused is refused before anything is touched.
 #![forbid(unsafe_code)]
+
+pub mod capabilities;
+pub mod config;
+pub mod environment;
+pub mod generated;
+pub mod identity;
+pub mod lookup;
+pub mod options;
+pub mod signals;

@@ -29,6 +29,17 @@ pub struct Bounds<'a> {
     pub denied_uids: &'a IdRanges,
     /// Groups that are denied.
     pub denied_gids: &'a IdRanges,
+    /// Users that no database knows.
+    pub pseudo: PseudoUsers,
+}
+
+/// Users that exist only while a task runs, named `nomad-<number>` by the Nomad client, which manages the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PseudoUsers {
+    /// A name like any other.
+    Unknown,
+    /// User and group of that number, with no home.
+    Accepted,
 }
 
 /// Who decides about user 0.
@@ -87,7 +98,10 @@ pub const DEFAULT_USER: &str = "nobody";
 /// # Errors
 /// [`IdentityError`]: it cannot be resolved without doubt, or it is denied.
 pub fn resolve(user: &str, users: &dyn Users, bounds: &Bounds<'_>) -> Result<Account, IdentityError> {
-    let found = find(if user.is_empty() { DEFAULT_USER } else { user }, users)?;
+    let found = match pseudo(user) {
+        Some(found) if bounds.pseudo == PseudoUsers::Accepted => found,
+        _ => find(if user.is_empty() { DEFAULT_USER } else { user }, users)?,
+    };
     let mut groups = users.groups_of(&found);
     groups.push(found.gid);
     groups.sort_unstable();
@@ -103,6 +117,12 @@ pub fn resolve(user: &str, users: &dyn Users, bounds: &Bounds<'_>) -> Result<Acc
     }
     let identity = Identity { uid: found.uid, gid: found.gid, groups };
     Ok(Account { name: found.name, home: found.home, identity })
+}
+
+/// The user behind a name such as `nomad-80123`; never user 0.
+fn pseudo(name: &str) -> Option<User> {
+    let id = parse_id(name.strip_prefix("nomad-")?).filter(|id| *id != 0)?;
+    Some(User { name: name.into(), uid: id, gid: id, home: "/nonexistent".into() })
 }
 
 /// A text of digits is a number and nothing else; any other text is a name and nothing else.
@@ -154,7 +174,7 @@ mod tests {
 
     fn ask(user: &str, root: RootRule) -> Result<Account, String> {
         let none = IdRanges::default();
-        let bounds = Bounds { root, denied_uids: &none, denied_gids: &none };
+        let bounds = Bounds { root, denied_uids: &none, denied_gids: &none, pseudo: PseudoUsers::Unknown };
         resolve(user, &database(), &bounds).map_err(|error| error.to_string())
     }
 
@@ -205,13 +225,25 @@ mod tests {
         let none = IdRanges::default();
         let range = |text| IdRanges::parse(text).unwrap();
         let check = |uids: &IdRanges, gids: &IdRanges| {
-            let bounds = Bounds { root: RootRule::Refused, denied_uids: uids, denied_gids: gids };
+            let bounds = Bounds { root: RootRule::Refused, denied_uids: uids, denied_gids: gids, pseudo: PseudoUsers::Accepted };
             resolve("web", &database(), &bounds).map(drop).map_err(|error| error.to_string())
         };
         assert_eq!(check(&range("1-10"), &range("5-10")), Ok(()));
         assert_eq!(check(&range("1-1000"), &none), Err("running as uid 1000 is disallowed".into()));
         assert_eq!(check(&none, &range("999")), Err("running as gid 999 is disallowed".into()));
         assert_eq!(check(&none, &range("1001")), Err("running as gid 1001 is disallowed".into()));
+    }
+
+    #[test]
+    fn users_of_the_client_are_known_only_where_accepted() {
+        assert_eq!(ask("nomad-80123", RootRule::Refused).unwrap_err(), IdentityError::Unknown("nomad-80123".into()).to_string());
+        let none = IdRanges::default();
+        let bounds = Bounds { root: RootRule::Allowed, denied_uids: &none, denied_gids: &none, pseudo: PseudoUsers::Accepted };
+        let account = resolve("nomad-80123", &database(), &bounds).unwrap();
+        assert_eq!((account.identity.uid, account.identity.gid, account.home.as_str()), (80123, 80123, "/nonexistent"));
+        for name in ["nomad-0", "nomad-00", "nomad-", "nomad-+1", "nomad-4294967295"] {
+            assert!(resolve(name, &database(), &bounds).is_err(), "{name}");
+        }
     }
 
     proptest! {

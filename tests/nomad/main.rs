@@ -9,6 +9,7 @@
 mod agent;
 mod api;
 mod face;
+mod options;
 mod owner;
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ mod base;
 mod broker;
 mod convert;
 mod driver;
+pub mod driver_options;
 mod environment;
 mod events;
 pub mod face;

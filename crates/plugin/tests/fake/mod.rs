@@ -3,6 +3,7 @@
 //! Used in the tests' own process and, as the example `fake_plugin`, under a real Nomad.
 
 use bivouac_plugin::Signal;
+use bivouac_plugin::driver_options::from_driver;
 use bivouac_plugin::face::{
     Engine, EngineError, EventSink, ExecControl, ExecRequest, ExecSession, ExecStreams, Exit, Fact,
     Fingerprint, Foreign, Health, Inspection, Output, Purpose, StartError, Started, TaskEvent, TaskRecover,
@@ -40,6 +41,8 @@ pub(crate) struct Fake {
     pub(crate) record: Arc<Record>,
     /// Where to write down what was asked for, for tests in other processes.
     pub(crate) diary: Option<PathBuf>,
+    /// Whether it says that it takes the real driver's options.
+    pub(crate) driver_options: bool,
 }
 
 struct Running {
@@ -79,8 +82,8 @@ fn open(path: &PathBuf) -> std::io::Result<File> {
 
 impl Fake {
     /// A fake that writes down what it is asked for.
-    pub(crate) fn with_diary(diary: Option<PathBuf>) -> Self {
-        Self { diary, ..Self::default() }
+    pub(crate) fn with_diary(diary: Option<PathBuf>, driver_options: bool) -> Self {
+        Self { diary, driver_options, ..Self::default() }
     }
 
     fn find(&self, id: &str) -> Result<Arc<Running>, EngineError> {
@@ -97,16 +100,22 @@ impl Fake {
 
 impl Engine for Fake {
     fn operator_options(&self) -> Vec<Opt> {
-        vec![Opt {
+        let mut options =
+            if self.driver_options { from_driver(bivouac_driver::options::OPERATOR) } else { Vec::new() };
+        options.push(Opt {
             name: "greeting",
             kind: Kind::Text,
             required: false,
             default: Some(Value::Text("hi".into())),
             help: "",
-        }]
+        });
+        options
     }
 
     fn task_options(&self) -> Vec<Opt> {
+        if self.driver_options {
+            return from_driver(bivouac_driver::options::TASK);
+        }
         let opt = |name, kind| Opt { name, kind, required: false, default: None, help: "" };
         vec![
             Opt { required: true, ..opt("command", Kind::Text) },

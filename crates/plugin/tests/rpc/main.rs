@@ -86,7 +86,7 @@ async fn connect(socket: &std::path::Path) -> Channel {
 async fn served() -> Served {
     let dir = tempfile::tempdir().expect("a directory");
     let listener = UnixListener::bind(dir.path().join("socket")).expect("a socket");
-    let engine = Fake::with_diary(None);
+    let engine = Fake::with_diary(None, false);
     let record = Arc::clone(&engine.record);
     let name = DriverName::new("fake").expect("a name");
     tokio::spawn(async move { until_shutdown(engine, name, listener).await.expect("a server") });

@@ -241,7 +241,7 @@ impl Group {
         self.places.iter().find(|place| place.hierarchy == Hierarchy::Unified)
     }
 
-    /// The version 1 directory with this controller, unless others live in it.
+    /// The version 1 directory with this controller, whoever lives in it.
     pub(crate) fn v1(&self, controller: Controller) -> Option<&Place> {
         self.places.iter().find(|place| place.hierarchy.carries(controller))
     }
@@ -261,11 +261,12 @@ impl Group {
         self.unified().or_else(freezer).ok_or_else(none)
     }
 
-    /// The place with a memory controller.
+    /// The place with a memory controller that counts for us and not for strangers.
     fn memory(&self) -> Result<&Place, Error> {
         let v2 = || self.unified().filter(|_| self.layout() == Layout::V2);
         let none = || Error::Unsupported { what: "an account of memory", layout: self.layout() };
-        let place = self.v1(Controller::Memory).or_else(v2).ok_or_else(none)?;
+        let place = self.v1(Controller::Memory).or_else(v2).filter(|place| place.role != Role::JoinOnly);
+        let place = place.ok_or_else(none)?;
         match files::open(place.fd(), oom::counter_file(place), OFlags::RDONLY) {
             Ok(_) => Ok(place),
             Err(_) if !place.is_alive() => Err(place.gone()),

@@ -1,3 +1,70 @@
-//! (being written)
+//! `cargo xtask`: everything a developer of Bivouac does, in one place and without other tools to learn.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod bench;
+mod build;
+mod demo;
+mod licences;
+mod measure;
+mod shell;
+mod source;
+mod test;
+mod tidy;
+mod workspace;
+
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  demo [--release]      build Bivouac and run examples/hello.nomad.hcl with it
+  build                 the release binaries (static, musl) into target/dist
+  test                  everything, here and in a cgroup v2 virtual machine
+      --no-install        do not install what is missing
+      --nightly           the long forms of the tests
+      --lane host|vm      only one of the two machines
+  bench [ARGS]          measure against the floor, runc, bubblewrap and crun; writes docs/benchmarks.md
+  tidy                  check the promises that a script can keep
+  licences              check every dependency's licence and source against deny.toml
+  measure               the rows of the side-by-side table about this repository";
+
+/// Dispatches to one command.
+fn command(arguments: &[String]) -> Result<()> {
+    let (name, rest) = match arguments.split_first() {
+        None => ("help", arguments),
+        Some((name, rest)) => (name.as_str(), rest),
+    };
+    match name {
+        "demo" => demo::run(rest),
+        "build" => no_arguments(name, rest).and_then(|()| build::release()),
+        "test" => test::run(rest),
+        "bench" => bench::run(rest),
+        "tidy" => no_arguments(name, rest).and_then(|()| tidy::run()),
+        "licences" => no_arguments(name, rest).and_then(|()| licences::run()),
+        "measure" => no_arguments(name, rest).and_then(|()| measure::run()),
+        "help" | "--help" | "-h" => {
+            shell::say(HELP);
+            Ok(())
+        }
+        other => bail!("there is no command `{other}`\n\n{HELP}"),
+    }
+}
+
+fn no_arguments(name: &str, rest: &[String]) -> Result<()> {
+    match rest.first() {
+        None => Ok(()),
+        Some(unknown) => bail!("`cargo xtask {name}` takes no arguments, found `{unknown}`"),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match command(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            shell::complain(format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `cargo xtask build`: static release binaries; also the development ones that `demo` runs.
+
+use crate::shell::{self, say};
+use crate::workspace::Workspace;
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+/// The one target we release for. Static, so that one file runs on every distribution.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
+/// What a release consists of: package and program.
+const PROGRAMS: [(&str, &str); 2] = [("bivouac", "bivouac"), ("bivouac-shim", "bivouac-shim")];
+
+/// How carefully to compile.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Profile {
+    /// Quick to build.
+    Dev,
+    /// What users get.
+    Release,
+}
+
+/// Builds release binaries into `target/dist` and says how large they are.
+pub(crate) fn release() -> Result<()> {
+    let workspace = Workspace::load()?;
+    let built = binaries(&workspace, Profile::Release)?;
+    let dist = workspace.target.join("dist");
+    std::fs::create_dir_all(&dist).with_context(|| format!("cannot make {}", dist.display()))?;
+    for file in built {
+        let place = dist.join(file.file_name().context("a program without a name")?);
+        // A running program cannot be written over, but its name can be taken away.
+        let _absent = std::fs::remove_file(&place);
+        let bytes =
+            std::fs::copy(&file, &place).with_context(|| format!("cannot write {}", place.display()))?;
+        say(format!("{}  {:.1} KiB", place.display(), bytes as f64 / 1024.0));
+    }
+    Ok(())
+}
+
+/// Builds both programs statically and returns where they lie.
+pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<Vec<PathBuf>> {
+    add_target()?;
+    let mut cargo = shell::cargo();
+    cargo.current_dir(&workspace.root).args(["build", "--target", TARGET]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    for (package, program) in PROGRAMS {
+        cargo.args(["--package", package, "--bin", program]);
+    }
+    // A fixed address costs the shim no relocations at start: fewer private pages in every one of them.
+    cargo.env(
+        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS",
+        "-C relocation-model=static -C target-feature=+crt-static",
+    );
+    shell::run(&mut cargo)?;
+    let folder =
+        workspace.target.join(TARGET).join(if profile == Profile::Release { "release" } else { "debug" });
+    Ok(PROGRAMS.iter().map(|(_, program)| folder.join(program)).collect())
+}
+
+/// Adds the musl target through rustup where it is missing.
+fn add_target() -> Result<()> {
+    let sysroot = shell::capture(std::process::Command::new("rustc").args(["--print", "sysroot"]))?;
+    if PathBuf::from(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir() {
+        return Ok(());
+    }
+    say(format!("adding the target {TARGET} through rustup"));
+    shell::run(std::process::Command::new("rustup").args(["target", "add", TARGET])).with_context(|| {
+        format!(
+            "the target {TARGET} is missing; without rustup, install your distribution's musl target of Rust"
+        )
+    })
+}

@@ -1,0 +1,167 @@
+//! `cargo xtask test`: every suite on this machine, then the suites that touch the kernel once more on a cgroup v2
+//! machine. What did not run counts as failed, so that silence is never success.
+
+mod count;
+mod needs;
+mod suites;
+mod vm;
+
+use crate::shell::{self, say};
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, bail};
+use count::Count;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+use suites::Suite;
+
+/// What was asked for.
+struct Wanted {
+    install: bool,
+    nightly: bool,
+    host: bool,
+    vm: bool,
+}
+
+impl Wanted {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut wanted = Self { install: true, nightly: false, host: true, vm: true };
+        let mut rest = arguments.iter().map(String::as_str);
+        while let Some(argument) = rest.next() {
+            match argument {
+                "--no-install" => wanted.install = false,
+                "--nightly" => wanted.nightly = true,
+                "--lane" => match rest.next() {
+                    Some("host") => wanted.vm = false,
+                    Some("vm") => wanted.host = false,
+                    other => bail!("`--lane` is `host` or `vm`, found `{}`", other.unwrap_or("nothing")),
+                },
+                other => bail!("`cargo xtask test` knows --no-install, --nightly and --lane, not `{other}`"),
+            }
+        }
+        if !wanted.host && !wanted.vm {
+            bail!("name one lane, or none for both");
+        }
+        Ok(wanted)
+    }
+}
+
+/// Runs it all; the last line holds the sums.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let wanted = Wanted::parse(arguments)?;
+    if !shell::is_root() {
+        bail!("the tests make namespaces, mounts and cgroups: run as root");
+    }
+    let lacking = needs::settle(wanted.install, wanted.vm);
+    let workspace = Workspace::load()?;
+    let logs = workspace.target.join("test-logs");
+    std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+    let suites = suites::build(&workspace)?;
+    let settings = environment(&workspace, wanted.nightly);
+
+    let mut sum = Count::default();
+    if wanted.host {
+        for suite in &suites {
+            sum += on_this_machine(suite, &logs.join("host"), &settings)?;
+        }
+        sum += documentation(&workspace, &logs.join("host"))?;
+    }
+    if wanted.vm {
+        let chosen: Vec<&Suite> = suites.iter().filter(|suite| suite.runs_in_the_machine()).collect();
+        sum += vm::run(&workspace, &chosen, &logs.join("vm"), &settings);
+    }
+    for lack in &lacking {
+        say(format!("lacking: {lack}"));
+    }
+    say(format!("logs: {}", logs.display()));
+    say(sum.closing_line());
+    if sum.failed > 0 {
+        bail!("{} tests failed", sum.failed);
+    }
+    Ok(())
+}
+
+/// What tests may ask of their environment, on both machines.
+fn environment(workspace: &Workspace, nightly: bool) -> Vec<(&'static str, String)> {
+    let built = |program: &str| workspace.target.join("debug").join(program).display().to_string();
+    let mut settings = vec![
+        ("BIVOUAC_SHIM", built("bivouac-shim")),
+        ("BIVOUAC_BIN", built("bivouac")),
+        // A snapshot that differs is a failure, never a new file.
+        ("INSTA_UPDATE", "no".to_owned()),
+        ("INSTA_WORKSPACE_ROOT", workspace.root.display().to_string()),
+    ];
+    if nightly {
+        settings.push(("BIVOUAC_NIGHTLY", "1".to_owned()));
+    }
+    settings
+}
+
+/// Runs one suite here, tells its line, and on failure what it said.
+fn on_this_machine(suite: &Suite, folder: &Path, settings: &[(&str, String)]) -> Result<Count> {
+    let begun = Instant::now();
+    let mut command = Command::new("timeout");
+    command
+        .args(["--kill-after=10", &suite.seconds().to_string()])
+        .arg(&suite.binary)
+        .arg("--show-output")
+        .current_dir(&suite.folder)
+        .env("BIVOUAC_TEST_LANE", "host")
+        .env("CARGO_MANIFEST_DIR", &suite.folder)
+        .envs(settings.iter().map(|(name, value)| (name, value)));
+    let (log, code) = logged(&mut command, &folder.join(suite.file_name()))?;
+    let count = Count::of_suite(&log, code);
+    say(count.line("host", &suite.name, begun.elapsed().as_secs()));
+    count.explain(&log);
+    Ok(count)
+}
+
+/// The examples in the documentation, which only cargo can run.
+fn documentation(workspace: &Workspace, folder: &Path) -> Result<Count> {
+    let begun = Instant::now();
+    let mut command = shell::cargo();
+    command.args(["test", "--workspace", "--doc", "--no-fail-fast"]).current_dir(&workspace.root);
+    let (log, code) = logged(&mut command, &folder.join("doc.log"))?;
+    let count = Count::of_suite(&log, code);
+    say(count.line("host", "documentation", begun.elapsed().as_secs()));
+    count.explain(&log);
+    Ok(count)
+}
+
+/// Runs a command with everything it says in a file; returns that text and the exit code, if there is one.
+fn logged(command: &mut Command, path: &PathBuf) -> Result<(String, Option<i32>)> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let copy = file.try_clone().context("cannot share a log between two streams")?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(copy)
+        .status()
+        .with_context(|| format!("cannot start {}", shell::shown(command)))?;
+    let said = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok((String::from_utf8_lossy(&said).into_owned(), status.code()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Wanted> {
+        Wanted::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn arguments() {
+        let all = parse(&[]).unwrap();
+        assert!(all.install && all.host && all.vm && !all.nightly);
+        let some = parse(&["--no-install", "--lane", "vm", "--nightly"]).unwrap();
+        assert!(!some.install && !some.host && some.vm && some.nightly);
+        assert!(
+            parse(&["--lane"]).is_err() && parse(&["--lane", "moon"]).is_err() && parse(&["-x"]).is_err()
+        );
+        assert!(parse(&["--lane", "vm", "--lane", "host"]).is_err());
+    }
+}

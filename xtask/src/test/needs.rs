@@ -1,0 +1,193 @@
+//! What the tests need from the system: named first, installed if allowed, and said in one line where it cannot be had.
+
+use crate::shell::{self, complain, say};
+use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
+
+/// How to see that something is there.
+#[derive(Clone, Copy)]
+enum Sign {
+    /// A program in the path.
+    Program(&'static str),
+    /// A file.
+    File(&'static str),
+    /// A kernel for the virtual machine.
+    Kernel,
+}
+
+/// One thing the tests need.
+struct Need {
+    why: &'static str,
+    sign: Sign,
+    /// Only the virtual machine needs it.
+    vm: bool,
+    /// Package names of apt, dnf and pacman; empty where there is none.
+    packages: [&'static str; 3],
+}
+
+const fn need(why: &'static str, sign: Sign, vm: bool, packages: [&'static str; 3]) -> Need {
+    Need { why, sign, vm, packages }
+}
+
+use Sign::{File, Kernel, Program};
+#[rustfmt::skip]
+const NEEDS: &[Need] = &[
+    //   what for                                 how it is seen                       vm     apt                  dnf                pacman
+    need("compiling the floor programs",          Program("gcc"),                      false, ["gcc",              "gcc",             "gcc"]),
+    need("libc's headers for gcc",                File("/usr/include/stdio.h"),        false, ["libc6-dev",        "glibc-devel",     "glibc"]),
+    need("compiling the floor programs",          Program("make"),                     false, ["make",             "make",            "make"]),
+    need("seccomp in the floor programs",         File("/usr/include/seccomp.h"),      false, ["libseccomp-dev",   "libseccomp-devel","libseccomp"]),
+    need("a static program to run in tasks",      Program("busybox"),                  false, ["busybox-static",   "busybox",         "busybox"]),
+    need("network interfaces in tests",           Program("ip"),                       false, ["iproute2",         "iproute",         "iproute2"]),
+    need("comparison",                            Program("bwrap"),                    false, ["bubblewrap",       "bubblewrap",      "bubblewrap"]),
+    need("comparison",                            Program("runc"),                     false, ["runc",             "runc",            "runc"]),
+    need("comparison in the virtual machine",     Program("crun"),                     false, ["crun",             "crun",            "crun"]),
+    need("the virtual machine",                   Program("qemu-system-x86_64"),       true,  ["qemu-system-x86",  "qemu-system-x86", "qemu-system-x86"]),
+    need("loading modules in the virtual machine",Program("modprobe"),                 true,  ["kmod",             "kmod",            "kmod"]),
+    need("the virtual machine's kernel",          Kernel,                              true,  ["linux-image-amd64","",                ""]),
+    need("installing virtme-ng",                  Program("pip3"),                     true,  ["python3-pip",      "python3-pip",     "python-pip"]),
+];
+
+/// The package managers we can speak to.
+#[derive(Clone, Copy, PartialEq)]
+enum Manager {
+    Apt,
+    Dnf,
+    Pacman,
+}
+
+impl Manager {
+    fn of_this_machine() -> Option<Self> {
+        [("apt-get", Self::Apt), ("dnf", Self::Dnf), ("pacman", Self::Pacman)]
+            .into_iter()
+            .find(|(program, _)| shell::find(program).is_some())
+            .map(|(_, manager)| manager)
+    }
+
+    fn package(self, need: &Need) -> Option<&'static str> {
+        let [apt, dnf, pacman] = need.packages;
+        let name = match self {
+            Self::Apt => apt,
+            Self::Dnf => dnf,
+            Self::Pacman => pacman,
+        };
+        (!name.is_empty()).then_some(name)
+    }
+
+    fn install(self, packages: &[&str]) -> Result<()> {
+        let mut command = match self {
+            Self::Apt => {
+                // Stale lists are the common cause of a failed installation on a fresh machine.
+                shell::run(Command::new("apt-get").args(["update", "-qq"]))?;
+                let mut command = Command::new("apt-get");
+                command
+                    .args(["install", "-y", "-qq", "--no-install-recommends"])
+                    .env("DEBIAN_FRONTEND", "noninteractive");
+                command
+            }
+            Self::Dnf => {
+                let mut command = Command::new("dnf");
+                command.args(["install", "-y", "-q"]);
+                command
+            }
+            Self::Pacman => {
+                let mut command = Command::new("pacman");
+                command.args(["-S", "--noconfirm", "--needed"]);
+                command
+            }
+        };
+        shell::run(command.args(packages))
+    }
+}
+
+/// The newest kernel image that is not built for a cloud without 9p.
+pub(crate) fn kernel() -> Option<std::path::PathBuf> {
+    let mut images: Vec<_> = std::fs::read_dir("/boot")
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.strip_prefix("vmlinuz-").is_some_and(|version| {
+                // Without its modules a distribution's kernel cannot mount a 9p root.
+                !version.contains("cloud") && Path::new("/lib/modules").join(version).is_dir()
+            })
+        })
+        .collect();
+    images.sort();
+    images.pop()
+}
+
+fn is_there(need: &Need) -> bool {
+    match need.sign {
+        Program(name) => shell::find(name).is_some(),
+        File(path) => Path::new(path).exists(),
+        Kernel => kernel().is_some(),
+    }
+}
+
+/// Installs what is missing, where that is wanted; returns what is still missing, one line each.
+pub(crate) fn settle(install: bool, vm: bool) -> Vec<String> {
+    let wanted = || NEEDS.iter().filter(|need| vm || !need.vm).filter(|need| !is_there(need));
+    let manager = Manager::of_this_machine();
+    if install && let Some(manager) = manager {
+        let packages: Vec<&str> = wanted().filter_map(|need| manager.package(need)).collect();
+        if !packages.is_empty() {
+            say(format!("installing: {}", packages.join(" ")));
+            if let Err(error) = manager.install(&packages) {
+                complain(format!("{error:#}"));
+            }
+        }
+    }
+    if vm && install && shell::find("vng").is_none() {
+        virtme();
+    }
+    let mut lacking: Vec<String> = wanted()
+        .map(|need| {
+            let package =
+                manager.and_then(|manager| manager.package(need)).unwrap_or("no package known here");
+            format!("{} ({package}), for {}", shown(need.sign), need.why)
+        })
+        .collect();
+    if vm && shell::find("vng").is_none() {
+        lacking.push("vng (virtme-ng from PyPI), for the virtual machine".to_owned());
+    }
+    lacking
+}
+
+fn shown(sign: Sign) -> &'static str {
+    match sign {
+        Program(name) => name,
+        File(path) => path,
+        Kernel => "/boot/vmlinuz-*",
+    }
+}
+
+/// Installs virtme-ng. Distributions that keep pip out of their own folders want to be told that we mean it.
+fn virtme() {
+    const PACKAGE: &str = "virtme-ng";
+    say(format!("installing: {PACKAGE} (PyPI)"));
+    let pip = |more: &[&str]| {
+        let mut command = Command::new("pip3");
+        command.args(["install", "--quiet", "--disable-pip-version-check"]).args(more).arg(PACKAGE);
+        command
+    };
+    if !shell::succeeds(&mut pip(&[]))
+        && let Err(error) = shell::run(&mut pip(&["--break-system-packages"]))
+    {
+        complain(format!("{error:#}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_has_a_debian_package() {
+        for need in NEEDS {
+            assert!(Manager::Apt.package(need).is_some(), "{}", need.why);
+            assert!(!need.packages.iter().any(|name| name.contains(' ')), "{}", need.why);
+        }
+    }
+}

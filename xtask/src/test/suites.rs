@@ -1,0 +1,98 @@
+//! Building all test programs once, and knowing which of them go to the virtual machine too.
+
+use crate::shell;
+use crate::workspace::{Workspace, array, string};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Rooms whose integration tests touch the kernel.
+const IN_THE_MACHINE: [&str; 6] =
+    ["bivouac-cgroup", "bivouac-sandbox", "bivouac-shim", "bivouac-driver", "bivouac-runner", "bivouac"];
+
+/// Where in a package a test program comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Tests beside the code of a library or program.
+    Unit,
+    /// A file or folder of `tests/`.
+    Integration,
+}
+
+/// One built test program.
+pub(crate) struct Suite {
+    /// `package` or `package::target`.
+    pub(crate) name: String,
+    /// The program.
+    pub(crate) binary: PathBuf,
+    /// The package's folder, where cargo would run it.
+    pub(crate) folder: PathBuf,
+    package: String,
+    kind: Kind,
+}
+
+impl Suite {
+    /// Whether the cgroup v2 machine runs it too.
+    pub(crate) fn runs_in_the_machine(&self) -> bool {
+        self.kind == Kind::Integration && IN_THE_MACHINE.contains(&self.package.as_str())
+    }
+
+    /// How long it may take on this machine, in seconds.
+    pub(crate) fn seconds(&self) -> u32 {
+        match self.kind {
+            Kind::Unit => 300,
+            Kind::Integration => 600,
+        }
+    }
+
+    /// The name of its log.
+    pub(crate) fn file_name(&self) -> String {
+        format!("{}.log", self.name.replace("::", "--"))
+    }
+}
+
+/// Builds every test program, and the programs that tests start.
+pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Suite>> {
+    shell::run(
+        shell::cargo().args(["build", "--workspace", "--bins", "--examples"]).current_dir(&workspace.root),
+    )?;
+    let output = shell::cargo()
+        .args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"])
+        .current_dir(&workspace.root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    anyhow::ensure!(output.status.success(), "the tests do not build");
+    let text = String::from_utf8(output.stdout).context("cargo did not print text")?;
+    let mut suites =
+        text.lines().filter_map(|line| suite(workspace, line).transpose()).collect::<Result<Vec<_>>>()?;
+    suites.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(suites)
+}
+
+/// One line of cargo's messages; none if it announces something else than a test program.
+fn suite(workspace: &Workspace, line: &str) -> Result<Option<Suite>> {
+    let message: Value =
+        serde_json::from_str(line).with_context(|| format!("cargo said something odd: {line}"))?;
+    let is_test = message.get("profile").and_then(|profile| profile.get("test")) == Some(&Value::Bool(true));
+    let Some(binary) = message.get("executable").and_then(Value::as_str).filter(|_| is_test) else {
+        return Ok(None);
+    };
+    let manifest = string(&message, "manifest_path")?;
+    let folder = Path::new(&manifest).parent().context("a manifest without a folder")?.to_path_buf();
+    let package = workspace
+        .members()
+        .find(|package| package.folder == folder)
+        .with_context(|| format!("{manifest} is no member"))?
+        .name
+        .clone();
+    let target = message.get("target").context("a program without a target")?;
+    let kind = if array(target, "kind").any(|kind| kind == "test") { Kind::Integration } else { Kind::Unit };
+    let target = string(target, "name")?;
+    let plain = target.replace('_', "-") == package;
+    let is_lib = kind == Kind::Unit && plain;
+    let name = if is_lib { package.clone() } else { format!("{package}::{target}") };
+    Ok(Some(Suite { name, binary: binary.into(), folder, package, kind }))
+}

@@ -1,0 +1,152 @@
+//! The cgroup v2 lane: the test programs built here run in a virtual machine whose root is this machine's.
+//!
+//! The inside is `tests/vm/guest.sh`. Under software emulation everything is 10 to 50 times slower.
+
+use super::count::Count;
+use super::needs;
+use super::suites::Suite;
+use crate::shell::{self, complain, say};
+use crate::workspace::Workspace;
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// The whole lane must be over by then, in seconds.
+const LIMIT: u32 = 20 * 60;
+/// No suite may eat the time of all others, in seconds.
+const SUITE_LIMIT: u32 = 10 * 60;
+
+/// Runs the suites; whatever keeps the lane from running is a failure with its reason.
+pub(crate) fn run(
+    workspace: &Workspace,
+    suites: &[&Suite],
+    folder: &Path,
+    settings: &[(&str, String)],
+) -> Count {
+    match machine(workspace, suites, folder, settings) {
+        Ok(count) => count,
+        Err(error) => {
+            complain(format!("vm    the cgroup v2 lane did not run: {error:#}"));
+            Count::missing()
+        }
+    }
+}
+
+fn machine(
+    workspace: &Workspace,
+    suites: &[&Suite],
+    folder: &Path,
+    settings: &[(&str, String)],
+) -> Result<Count> {
+    if suites.is_empty() {
+        bail!("no room has integration tests");
+    }
+    let kernel = needs::kernel().context("no kernel with modules in /boot (linux-image-amd64)")?;
+    let vng = shell::find("vng").context("vng is missing (virtme-ng)")?;
+    prepare(folder, suites, settings)?;
+    let begun = Instant::now();
+    let guest = workspace.root.join("tests/vm/guest.sh");
+    let log = std::fs::File::create(folder.join("console.log")).context("cannot write the console's log")?;
+    let status = Command::new("timeout")
+        .args(["--kill-after=30", &LIMIT.to_string()])
+        .arg(vng)
+        .arg("--run")
+        .arg(&kernel)
+        .args(acceleration())
+        .args(["--cpus", "2", "--memory", "2G", "--rw", "--user", "root"])
+        .arg(format!("--rwdir={}", folder.display()))
+        .arg("--")
+        .arg(format!("'{}' '{}'", guest.display(), folder.display()))
+        .stdin(Stdio::null())
+        .stderr(log.try_clone().context("cannot share a log between two streams")?)
+        .stdout(log)
+        .status()
+        .context("cannot start vng")?;
+    if let Ok(reason) = std::fs::read_to_string(folder.join("broken")) {
+        bail!("{}", reason.trim());
+    }
+    let about = std::fs::read_to_string(folder.join("machine")).with_context(|| {
+        format!("the guest never started ({status}); see {}", folder.join("console.log").display())
+    })?;
+    say(format!("vm    {}", about.trim().replace('\n', ", ")));
+    let count = collect(folder, suites)?;
+    let finished = folder.join("done").exists();
+    say(format!(
+        "vm    {} in {} s",
+        if finished { "finished" } else { "ended on the way" },
+        begun.elapsed().as_secs()
+    ));
+    if !finished {
+        bail!("the guest ended on the way ({status}); {}", count.closing_line());
+    }
+    Ok(count)
+}
+
+/// Hardware virtualisation where there is some: then the lane takes a tenth of the time.
+fn acceleration() -> &'static [&'static str] {
+    if Path::new("/dev/kvm").exists() { &[] } else { &["--disable-kvm"] }
+}
+
+/// An empty folder with the list of suites and what their environment holds.
+fn prepare(folder: &Path, suites: &[&Suite], settings: &[(&str, String)]) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let list: String = suites
+        .iter()
+        .map(|suite| {
+            let name = suite.name.replace("::", "--");
+            format!("{name}\t{SUITE_LIMIT}\t{}\t{}\n", suite.folder.display(), suite.binary.display())
+        })
+        .collect();
+    shell::write(&folder.join("suites"), &list)?;
+    let exports: String = settings.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect();
+    shell::write(&folder.join("environment"), &exports)
+}
+
+/// What each suite came to. One without a result did not run.
+fn collect(folder: &Path, suites: &[&Suite]) -> Result<Count> {
+    let results = shell::read(&folder.join("results"))?;
+    let mut sum = Count::default();
+    for suite in suites {
+        let name = suite.name.replace("::", "--");
+        let (count, seconds, log) = match result(&results, &name) {
+            None => (Count::missing(), 0, "did not run, or was cut short by the time limit".to_owned()),
+            Some((code, seconds)) => {
+                let said = std::fs::read(folder.join(format!("{name}.log")))
+                    .with_context(|| format!("cannot read what {name} said"))?;
+                let log = String::from_utf8_lossy(&said).into_owned();
+                (Count::of_suite(&log, Some(code)), seconds, log)
+            }
+        };
+        say(count.line("vm", &suite.name, seconds));
+        count.explain(&log);
+        sum += count;
+    }
+    Ok(sum)
+}
+
+/// The exit status and the seconds of a suite.
+fn result(results: &str, name: &str) -> Option<(i32, u64)> {
+    results.lines().find_map(|line| {
+        let mut fields = line.split('\t');
+        (fields.next() == Some(name)).then_some(())?;
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_found_by_name() {
+        let text = "a\t0\t3\nab\t101\t40\nbroken\tx\t1\n";
+        assert_eq!(result(text, "ab"), Some((101, 40)));
+        assert_eq!(result(text, "a"), Some((0, 3)));
+        assert_eq!(result(text, "broken"), None);
+        assert_eq!(result(text, "c"), None);
+    }
+}

@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// The name under which the program becomes the command instead.
+pub const CHILD_NAME: &str = "bivouac-init-child";
+
 const SIGKILL: i32 = 9;
 const SIGCHLD: i32 = 17;
 const SIGSTOP: i32 = 19;
@@ -21,18 +24,27 @@ const SIGTTOU: i32 = 22;
 /// Runs `command` with `arguments` and answers the status to exit with: the command's, 128 + the signal that ended
 /// it, 126 when it cannot be run, 127 when it is not there.
 pub fn run(command: &OsString, arguments: &[OsString]) -> u8 {
-    let started = Command::new(command).arg0(command).args(arguments).process_group(0).spawn();
-    let child = match started {
-        Ok(child) => child,
-        Err(error) if error.kind() == ErrorKind::NotFound => return 127,
-        Err(_) => return 126,
-    };
-    // Only now, because the command would inherit the mask. A signal that came sooner is lost, as it would be to a
-    // command that is the first process and has not set its handlers yet.
     let Ok(signals) = hear_everything() else { return 125 };
+    let child =
+        Command::new("/proc/self/exe").arg0(CHILD_NAME).arg(command).args(arguments).process_group(0).spawn();
+    let Ok(child) = child else { return 125 };
     let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return 125 };
     give_terminal(pid);
     look_after(pid, &signals)
+}
+
+/// Becomes the command, with no signal blocked; comes back only with the status of having failed.
+///
+/// A command inherits the mask of who starts it, and the reaper must never hear with its mask open: the first process
+/// of a namespace loses what it has no handler for. So a second copy of this program stands between the two.
+pub fn become_command(command: &OsString, arguments: &[OsString]) -> u8 {
+    if signal::reset_all().is_err() {
+        return 125;
+    }
+    match Command::new(command).arg0(command).args(arguments).exec().kind() {
+        ErrorKind::NotFound => 127,
+        _ => 126,
+    }
 }
 
 /// Everything but what cannot be blocked, and what stops only the reaper itself.

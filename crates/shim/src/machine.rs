@@ -415,7 +415,7 @@ fn running(question: Question) -> Vec<Action> {
     match question {
         Q::State => vec![A::Answer(Reply::Status)],
         Q::Wait => vec![A::Enlist(List::End)],
-        Q::WaitOom => vec![A::Answer(Reply::OomOrEnlist)],
+        Q::WaitOom => vec![A::CountOom, A::Answer(Reply::OomOrEnlist)],
         Q::Signal { signal } => vec![A::SignalFirst(signal), A::Answer(Reply::Outcome)],
         Q::Exec => vec![A::Answer(Reply::Exec)],
         Q::Resize => vec![A::Answer(Reply::Resize)],

@@ -5,7 +5,7 @@
 
 use bivouac_sandbox::launch::INIT_NAME;
 use bivouac_shim::serve::{Desk, Server, receive_order, refuse_order};
-use bivouac_shim::{Ground, protocol};
+use bivouac_shim::{Ground, init, protocol};
 use bivouac_sys::clone::{OneThread, adopt};
 use bivouac_sys::exec::{OnExec, close_from, place};
 use bivouac_sys::{Errno, credentials, signal};
@@ -27,11 +27,13 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();
-    if name == INIT_NAME {
-        let status = match rest.split_first() {
-            Some((command, arguments)) => bivouac_shim::init::run(command, arguments),
-            None => USAGE,
-        };
+    let in_task: Option<fn(&OsString, &[OsString]) -> u8> = match name.to_str() {
+        Some(INIT_NAME) => Some(init::run),
+        Some(init::CHILD_NAME) => Some(init::become_command),
+        _ => None,
+    };
+    if let Some(role) = in_task {
+        let status = rest.split_first().map_or(USAGE, |(command, arguments)| role(command, arguments));
         return ExitCode::from(status);
     }
     let number = match rest.as_slice() {

@@ -33,6 +33,8 @@ pub use clients::SOCKET;
 
 /// Requests of one client that are taken before others have their turn.
 const TURN: usize = 16;
+/// The first wait for a killed process to be counted.
+const OOM_PATIENCE: Duration = Duration::from_millis(2);
 /// Longer grace periods are this long.
 const LONGEST_GRACE: Duration = Duration::from_secs(366 * 24 * 3600);
 /// How long answers may take to leave before the shim does.
@@ -74,6 +76,8 @@ pub struct Server<E> {
     sessions: Sessions,
     sweepers: Vec<Child>,
     timer: Option<Instant>,
+    /// When to count killed processes once more, and how long to go on with that.
+    oom_again: Option<(Instant, Duration)>,
     /// The signal that a stop began with, and whether the first process could not feel it.
     asked_in_vain: Option<(i32, bool)>,
     /// What came of the last signal.
@@ -174,6 +178,7 @@ impl<E: Engine> Server<E> {
             sessions: Sessions::default(),
             sweepers: Vec::new(),
             timer: None,
+            oom_again: None,
             asked_in_vain: None,
             outcome: Ok(()),
             unwritten: None,
@@ -191,6 +196,9 @@ impl<E: Engine> Server<E> {
         while !self.leaving {
             for (source, flags) in self.wait()? {
                 self.handle(source, flags);
+                if self.leaving {
+                    break;
+                }
             }
             self.timers();
             self.bury();
@@ -234,13 +242,20 @@ impl<E: Engine> Server<E> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        [self.timer, self.sessions.next_deadline(), self.clients.rests_until()].into_iter().flatten().min()
+        let again = self.oom_again.map(|(when, _)| when);
+        [self.timer, again, self.sessions.next_deadline(), self.clients.rests_until()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn timers(&mut self) {
         let now = Instant::now();
         self.clients.wake(now);
         self.sessions.enforce_deadlines(now, &mut self.engine);
+        if let Some((_, wait)) = self.oom_again.take_if(|(when, _)| *when <= now) {
+            self.look_for_oom(wait);
+        }
         if self.timer.is_some_and(|timer| timer <= now) {
             self.timer = None;
             self.event(Event::Timer, None);
@@ -251,7 +266,7 @@ impl<E: Engine> Server<E> {
         match source {
             Source::First => self.first_ended(),
             Source::Session(pid) => self.session_ended(pid),
-            Source::Oom => self.event(Event::OomWoke, None),
+            Source::Oom => self.look_for_oom(OOM_PATIENCE),
             Source::Signals => {
                 while let Ok(Some(_)) = signal::take(self.signals.as_fd()) {
                     self.event(Event::ToldToEnd, None);
@@ -313,6 +328,15 @@ impl<E: Engine> Server<E> {
             (State::Stopping(Stage::Killed | Stage::Stuck, _), None) => Cause::KilledAtOnce,
             (State::Starting | State::Running | State::Exited(_) | State::Collected, _) => Cause::Own,
         }
+    }
+
+    /// Version 1 wakes when memory has run out and counts when somebody was killed for it, a moment later. So a wake
+    /// that finds nothing new is followed by a few looks, ever rarer.
+    fn look_for_oom(&mut self, wait: Duration) {
+        let known = self.status.oom_kills;
+        self.event(Event::OomWoke, None);
+        let again = self.status.oom_kills == known && wait <= OOM_PATIENCE * 64;
+        self.oom_again = again.then(|| (Instant::now() + wait, wait * 2));
     }
 
     fn session_ended(&mut self, pid: i32) {

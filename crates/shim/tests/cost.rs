@@ -81,8 +81,8 @@ fn garbage_on_the_socket_harms_only_its_own_connection() {
         stream.write_all(garbage).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = Vec::new();
-        // Refused with words, and closed.
-        stream.read_to_end(&mut answer).unwrap();
+        // Refused with words, and closed; a reset says that not all of it was even read.
+        let _ = stream.read_to_end(&mut answer);
         assert!(String::from_utf8_lossy(&answer).contains("NotUnderstood"), "{garbage:?}: {answer:?}");
     }
     // Half a frame, and silence.

@@ -346,6 +346,7 @@ fn a_reaper_in_front_passes_signals_and_statuses_on() {
     let mut rig = Rig::shell("exec sleep 1000");
     rig.order.sandbox.process.init = Init::Reaper;
     let (mut client, _) = rig.start();
+    until("the command runs", || rig.group.processes().unwrap().len() == 2);
     let exit = client.stop(TERM, SOON).unwrap();
     assert_eq!((exit.ending, exit.cause), (Ending::Exited { code: 128 + 15 }, Cause::Stopped));
     rig.destroy();

@@ -23,6 +23,9 @@ pub struct Group {
 
 /// What a child needs to be in the group from its first instruction: it is cloned into `unified`
 /// (`CLONE_INTO_CGROUP`), and writes `0` to every file of `tasks` before it does anything that costs memory.
+///
+/// On kernels since 6.14 a starter that lives in a version 2 group that was ever killed through `cgroup.kill` cannot
+/// do that: its child is killed at birth (seen on 6.18). Shims live in a group that nobody kills.
 #[derive(Debug)]
 pub struct Entrance {
     /// The version 2 directory.

@@ -113,3 +113,54 @@ impl Run<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Span;
+
+    fn lookup(name: &str) -> Option<String> {
+        match name {
+            "NOMAD_TASK_NAME" | "env.NOMAD_TASK_NAME" => Some("web".into()),
+            "attr.kernel.name" => Some("linux".into()),
+            "env.odd name" => Some("odd".into()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn replacement_leaves_the_rest() {
+        for (text, expected) in [
+            ("${NOMAD_TASK_NAME}", "web"),
+            ("a${ attr.kernel.name }b", "alinuxb"),
+            ("${unknown}", "${unknown}"),
+            ("${unknown} ${NOMAD_TASK_NAME}", "${unknown} web"),
+            ("${${NOMAD_TASK_NAME}}", "${web}"),
+            ("${a b}${NOMAD_TASK_NAME", "${a b}${NOMAD_TASK_NAME"),
+            ("$NOMAD_TASK_NAME ${}", "$NOMAD_TASK_NAME ${}"),
+        ] {
+            assert_eq!(replace(text, &lookup), expected);
+        }
+    }
+
+    fn evaluate(text: &str) -> Result<String, String> {
+        let tree = ConfigTree { span: Span::default(), value: ConfigValue::String(text.into()) };
+        match config(&tree, &Arc::default(), &lookup) {
+            Ok(tree) => Ok(tree.as_str().unwrap_or_default().to_owned()),
+            Err(errors) => Err(errors.items()[0].message.clone()),
+        }
+    }
+
+    #[test]
+    fn config_strings_are_templates() {
+        assert_eq!(evaluate("${NOMAD_TASK_NAME}-${attr.kernel.name}"), Ok("web-linux".into()));
+        assert_eq!(evaluate("${env[\"NOMAD_TASK_NAME\"]} ${env[\"odd name\"]}"), Ok("web odd".into()));
+        assert_eq!(evaluate("$${HOME} $HOME"), Ok("${HOME} $HOME".into()));
+        assert_eq!(evaluate("${upper(attr.kernel.name)}"), Ok("LINUX".into()));
+        assert_eq!(
+            evaluate("${HOME}"),
+            Err("there is no variable `HOME` when the task starts in \"${HOME}\"".into())
+        );
+        assert!(evaluate("${").is_err());
+    }
+}

@@ -100,22 +100,22 @@ fn check_task(cx: &Context<'_>, task: &Task) {
     unique(cx, "action", "task", names);
 }
 
+/// As Nomad: each task's logs alone must fit.
 fn check_logs(cx: &Context<'_>, group: &Group) {
     let disk = group.ephemeral_disk.size_mb;
-    let logs: u64 = group
-        .tasks
-        .iter()
-        .filter(|task| !task.logs.disabled)
-        .map(|task| u64::from(task.logs.max_files) * u64::from(task.logs.max_file_size_mb))
-        .sum();
-    if logs >= disk && !group.tasks.is_empty() {
-        cx.report(
-            Diagnostic::new(
-                group.span,
-                format!("log storage ({logs} MB) must be less than requested disk capacity ({disk} MB)"),
-            )
-            .help("make max_files or max_file_size in `logs` smaller, or size in `ephemeral_disk` larger"),
-        );
+    for task in group.tasks.iter().filter(|task| !task.logs.disabled) {
+        let logs = u64::from(task.logs.max_files) * u64::from(task.logs.max_file_size_mb);
+        if logs >= disk {
+            cx.report(
+                Diagnostic::new(
+                    task.span,
+                    format!("log storage ({logs} MB) must be less than requested disk capacity ({disk} MB)"),
+                )
+                .help(
+                    "make max_files or max_file_size in `logs` smaller, or size in `ephemeral_disk` larger",
+                ),
+            );
+        }
     }
 }
 

@@ -51,7 +51,9 @@ fn check_checksum(text: &str) -> Result<(), String> {
         "sha512" => 128,
         "file" => return Ok(()),
         other => {
-            return Err(format!("there is no checksum type {other:?}; use md5, sha1, sha256, sha512 or file"));
+            return Err(format!(
+                "there is no checksum type {other:?}; use md5, sha1, sha256, sha512 or file"
+            ));
         }
     };
     if hex.len() != length || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -4,7 +4,7 @@ use super::Fallible;
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 use crate::syntax::ast::Binary;
-use crate::value::{Number, Value, unify};
+use crate::value::{Number, Value};
 
 pub(super) fn not(value: Value, span: Span) -> Fallible {
     boolean(&value, span).map(|value| Value::Bool(!value))
@@ -51,14 +51,9 @@ pub(super) fn binary(operator: Binary, left: At, right: At, whole: Span) -> Fall
     }
 }
 
-/// Values of different simple types are compared as strings; null equals only null.
+/// As Nomad: equality converts nothing, so `"1" == 1` is false.
 fn equal(left: Value, right: Value) -> bool {
-    if left == Value::Null || right == Value::Null {
-        return left == right;
-    }
-    let mut both = [left, right];
-    unify(&mut both);
-    both[0] == both[1]
+    left == right
 }
 
 fn boolean(value: &Value, span: Span) -> Fallible<bool> {

@@ -1,0 +1,16 @@
+job "actions" {
+  group "g" {
+    task "t" {
+      driver = "exec"
+      action "dump" {
+        command = "/bin/ps"
+        args    = ["aux"]
+      }
+      shutdown_delay = "3s"
+      config {
+        command = "/bin/sleep"
+        args    = ["9"]
+      }
+    }
+  }
+}

@@ -1,0 +1,9 @@
+job "lone-task" {
+  type = "sysbatch"
+  task "only" {
+    driver = "exec"
+    config {
+      command = "/bin/true"
+    }
+  }
+}

@@ -1,5 +1,7 @@
 //! What a shim is: which descriptors it has, what it costs when idle, and what strangers on its socket can do.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and skips aloud")]
+
 mod rig;
 
 use bivouac_shim::client::{Client, ClientError};
@@ -58,7 +60,19 @@ fn an_idle_shim_is_never_woken() {
     let before = switches();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(switches(), before);
+    let private = private_kib(rig.shim_pid());
+    println!("an idle shim has {private} KiB of memory of its own");
+    if std::env::var_os("BIVOUAC_SHIM_PROGRAM").is_some() {
+        assert!(private <= 100, "{private} KiB");
+    }
     rig.destroy();
+}
+
+/// Memory that only this shim has: written pages. Those of the program are shared by all shims.
+fn private_kib(pid: i32) -> u64 {
+    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let field = |name| smaps.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    field("Anonymous:").trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
@@ -144,7 +158,7 @@ fn a_shim_without_an_order_or_with_a_wrong_one_goes_away() {
         return;
     }
     use bivouac_shim::client::Place;
-    let program = std::ffi::CString::new(env!("CARGO_BIN_EXE_bivouac-shim")).unwrap();
+    let program = rig::program();
     let start = || Place { program: &program, cgroup: None, tasks: &[] }.start().unwrap();
     let (client, shim) = start();
     drop(client);

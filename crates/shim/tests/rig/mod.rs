@@ -48,6 +48,12 @@ pub(crate) struct Rig {
     name: String,
 }
 
+/// The shim under test: another build of it with `BIVOUAC_SHIM_PROGRAM`.
+pub(crate) fn program() -> CString {
+    let built = env!("CARGO_BIN_EXE_bivouac-shim");
+    CString::new(std::env::var("BIVOUAC_SHIM_PROGRAM").unwrap_or(built.to_owned())).unwrap()
+}
+
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 fn private_dir(path: &Path) {
@@ -95,7 +101,7 @@ impl Rig {
 
     /// Starts the shim and gives it the order.
     pub(crate) fn try_start(&mut self, streams: Vec<OwnedFd>) -> Result<(Client, Launched), ClientError> {
-        let program = CString::new(env!("CARGO_BIN_EXE_bivouac-shim")).unwrap();
+        let program = program();
         let (mut client, child) = Place { program: &program, cgroup: None, tasks: &[] }.start()?;
         self.shim = Some(child);
         let launched = client.launch(self.order.clone(), streams)?;

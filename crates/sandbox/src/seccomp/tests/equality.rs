@@ -107,8 +107,7 @@ fn every_edge_in_every_argument() {
     }
 }
 
-/// The bitmap with which newer kernels skip the filter holds only what does not depend on arguments; here: what the
-/// table gives to a number is what its theme gives to its name.
+/// What the table gives to a number is what its theme gives to its name.
 #[test]
 fn the_table_is_the_lists() {
     for (_, request) in requests() {
@@ -127,6 +126,32 @@ fn the_table_is_the_lists() {
                 }
             }
         }
+    }
+}
+
+/// The same million each time; proptest below looks for other requests and shrinks what it finds.
+#[test]
+fn a_million_random_calls() {
+    let requests = requests();
+    let pairs: Vec<_> = requests
+        .iter()
+        .map(|(_, request)| [Machine::X86_64, Machine::Aarch64].map(|machine| pair(machine, request)))
+        .collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..1_000_000 {
+        let entry = ENTRIES[(random() % 3) as usize];
+        let pairs = &pairs[(random() % requests.len() as u64) as usize];
+        let (policy, filter) = &pairs[usize::from(entry == Entry::Aarch64)];
+        let edge = EDGES[(random() % EDGES.len() as u64) as usize];
+        let mut arguments = std::array::from_fn(|_| random());
+        arguments[(random() % 3) as usize] = edge | random() << 32;
+        same(policy, filter, &Call { entry: entry.audit(), number: (random() % 480) as u32, arguments });
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) fn run(filter: &Filter, call: &Call) -> Run {
 }
 
 fn word(call: &Call, offset: u32) -> u32 {
-    assert!(offset % 4 == 0 && offset < 64, "a load from {offset}");
+    assert!(offset.is_multiple_of(4) && offset < 64, "a load from {offset}");
     let half = |value: u64, high: bool| if high { (value >> 32) as u32 } else { value as u32 };
     match offset {
         0 => call.number,

@@ -140,7 +140,7 @@ impl<'c, 'a> Reader<'c, 'a> {
     pub(crate) fn value(&self, name: &'static str) -> Option<Found> {
         self.asked.borrow_mut().attrs.push(name);
         let attr = self.attrs.iter().find(|attr| attr.name.text == name)?;
-        match self.cx.evaluator.eval(&attr.value, &self.scope) {
+        match self.cx.evaluator.eval_whole(&attr.value, &self.scope) {
             Ok(Value::Null) => None,
             Ok(value) => Some(Found { value, span: attr.value.span }),
             Err(problem) => {
@@ -274,7 +274,7 @@ impl<'c, 'a> Reader<'c, 'a> {
         for block in self.take(name) {
             block.no_label();
             for attr in block.attrs {
-                match self.cx.evaluator.eval(&attr.value, &block.scope) {
+                match self.cx.evaluator.eval_whole(&attr.value, &block.scope) {
                     Ok(Value::Null) => {}
                     Ok(value) => match value.to_text() {
                         Some(text) => {
@@ -380,7 +380,12 @@ impl<'c, 'a> Reader<'c, 'a> {
             }
             let problem =
                 Diagnostic::new(attr.name.span, format!("a {} block has no argument `{name}`", self.kind));
-            self.cx.report(if asked.blocks.contains(&name) {
+            let config = ["command", "args", "work_dir"];
+            let misplaced =
+                crate::diagnostic::nearest(name, config).or(config.into_iter().find(|key| *key == name));
+            self.cx.report(if let (Some(key), "task") = (misplaced, self.kind.as_str()) {
+                problem.help(format!("`{key}` belongs into the task's config block"))
+            } else if asked.blocks.contains(&name) {
                 problem.help(format!("`{name}` is a block: write {name} {{ ... }} without `=`"))
             } else {
                 problem.nearest(name, asked.attrs.iter().chain(&asked.blocks).copied())
@@ -401,7 +406,7 @@ impl<'c, 'a> Reader<'c, 'a> {
     pub(crate) fn tree(&self) -> ConfigTree {
         let mut items: Vec<(String, Span, ConfigTree)> = Vec::new();
         for attr in self.attrs {
-            match self.cx.evaluator.eval(&attr.value, &self.scope) {
+            match self.cx.evaluator.eval_whole(&attr.value, &self.scope) {
                 Ok(value) => {
                     items.push((attr.name.text.clone(), attr.name.span, spanned(&value, &attr.value)))
                 }
@@ -501,7 +506,7 @@ fn try_expand<'c, 'a>(
             return Err(Diagnostic::boxed(span, "the iterator is a plain name without quotes"));
         }
     };
-    let items = cx.evaluator.eval(&each.value, scope)?;
+    let items = cx.evaluator.eval_whole(&each.value, scope)?;
     for (key, value) in crate::eval::pairs(&items, each.value.span)? {
         cx.evaluator.budget.steps(16).map_err(|message| Diagnostic::boxed(at, message))?;
         let pair = BTreeMap::from([(Arc::from("key"), key), (Arc::from("value"), value)]);
@@ -509,7 +514,7 @@ fn try_expand<'c, 'a>(
         let labels = match attr("labels") {
             None => Vec::new(),
             Some(attr) => {
-                let value = cx.evaluator.eval(&attr.value, &inner)?;
+                let value = cx.evaluator.eval_whole(&attr.value, &inner)?;
                 let texts = value
                     .elements()
                     .and_then(|items| items.iter().map(Value::to_text).collect::<Option<Vec<_>>>());

@@ -39,12 +39,12 @@ fn check_group(cx: &Context<'_>, group: &Group) {
     check_name(cx, "group", &group.name, group.span);
     unique(cx, "task", "group", group.tasks.iter().map(|task| (&task.name, task.span)));
     unique(cx, "volume", "group", group.volumes.iter().map(|volume| (&volume.name, volume.span)));
-    if group.tasks.is_empty() {
+    if group.tasks.is_empty() && cx.problems.borrow().is_empty() {
         cx.report(
             Diagnostic::new(group.span, format!("the group `{}` has no task", group.name))
                 .label("expected task \"name\" { ... } within"),
         );
-    } else if !group.tasks.iter().any(|task| task.role == Role::Main) {
+    } else if !group.tasks.is_empty() && !group.tasks.iter().any(|task| task.role == Role::Main) {
         cx.report(
             Diagnostic::new(group.span, format!("the group `{}` has no main task", group.name))
                 .help("at least one task must have no lifecycle block"),

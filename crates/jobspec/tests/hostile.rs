@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 fn run(bytes: impl Into<Vec<u8>>) -> Result<(), String> {
     let input = Input { job: SourceFile::new("x.nomad.hcl", bytes), ..Input::default() };
     let start = Instant::now();
+    let shown = String::from_utf8_lossy(&input.job.bytes).chars().take(200).collect::<String>();
     let result = parse(&input).map(|_| ()).map_err(|errors| {
         errors.render(true);
         errors.to_string()
     });
     // The bar is one second for an optimised build; tests are not optimised.
-    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "took {:?}: {shown}", start.elapsed());
     result
 }
 
@@ -23,6 +24,12 @@ fn refused(name: &str, bytes: impl Into<Vec<u8>>) {
 
 fn meta(expr: &str) -> String {
     format!("job \"j\" {{\n meta = {{ a = {expr} }}\n}}\n")
+}
+
+fn task(config: &str) -> String {
+    format!(
+        "job \"j\" {{\n group \"g\" {{\n task \"t\" {{\n driver = \"exec\"\n config {{\n{config}\n}}\n}}\n}}\n}}\n"
+    )
 }
 
 #[test]
@@ -86,7 +93,12 @@ fn blow_ups() {
     for n in 1..40 {
         lists.push_str(&format!(" a{n} = [local.a{}, local.a{}]\n", n - 1, n - 1));
     }
-    refused("doubling lists", lists + " z = jsonencode(local.a39)\n}\njob \"j\" {}\n");
+    refused("doubling lists", lists.clone() + " z = jsonencode(local.a39)\n}\njob \"j\" {}\n");
+    refused("doubling lists in a config", lists.clone() + "}\n" + &task("x = local.a39"));
+    refused("doubling lists compared", lists.clone() + " z = local.a39 == local.a39\n}\njob \"j\" {}\n");
+    let nested =
+        "[for a in [[1, 1]] : ".to_owned() + &"[for a in [[a, a]] : ".repeat(30) + "a" + &"]".repeat(31);
+    refused("doubling loops", task(&format!("x = {nested}")));
     let chain: String = (0..3_000).map(|n| format!(" a{n} = local.a{}\n", n + 1)).collect();
     refused("a chain of locals", format!("locals {{\n{chain}}}\njob \"j\" {{}}\n"));
 }

@@ -40,7 +40,7 @@ impl Reading<'_> {
 
     fn eval(&self, names: Names<'_>, expr: &Expr) -> Fallible {
         let evaluator = Evaluator { names, sources: self.sources, budget: self.budget, host: self.host };
-        evaluator.eval(expr, &Scope::default())
+        evaluator.eval_whole(expr, &Scope::default())
     }
 }
 

@@ -27,10 +27,12 @@ pub(crate) fn read_job<'c>(cx: &'c Context<'_>, body: &'c Body, file: u16) -> Op
         }
     }
     let Some(first) = jobs.first() else {
-        cx.report(
-            Diagnostic::new(Span { file, start: 0, end: 0 }, "the file has no job block")
-                .label("expected job \"name\" { ... }"),
-        );
+        if cx.problems.borrow().is_empty() {
+            cx.report(
+                Diagnostic::new(Span { file, start: 0, end: 0 }, "the file has no job block")
+                    .label("expected job \"name\" { ... }"),
+            );
+        }
         return None;
     };
     for extra in jobs.iter().skip(1) {
@@ -84,7 +86,9 @@ fn job(block: &Reader<'_, '_>) -> Job {
     for inner in block.take("task") {
         job.groups.push(read_lone_task(&inner, kind));
     }
-    if job.groups.is_empty() {
+    block.finish();
+    // With other errors about, the missing group is most likely one of them.
+    if job.groups.is_empty() && block.cx.problems.borrow().is_empty() {
         block.cx.report(
             Diagnostic::new(block.span, format!("the job `{}` has no group", job.id))
                 .label("expected group \"name\" { task \"name\" { ... } }"),
@@ -96,7 +100,6 @@ fn job(block: &Reader<'_, '_>) -> Job {
     if job.periodic.is_some() && !kind.is_batch() {
         block.cx.error(block.place_of("type"), "only batch and sysbatch jobs can be periodic");
     }
-    block.finish();
     job
 }
 

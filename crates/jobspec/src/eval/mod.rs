@@ -41,6 +41,11 @@ impl Evaluator<'_> {
         self.budget.steps(1).map_err(|message| Diagnostic::boxed(span, message))
     }
 
+    /// For values that someone will walk through to their last part.
+    pub(crate) fn weigh(&self, span: Span, value: &Value) -> Fallible<()> {
+        self.budget.weigh(value).map_err(|message| Diagnostic::boxed(span, message))
+    }
+
     fn bytes(&self, span: Span, bytes: usize) -> Fallible<()> {
         self.budget.bytes(bytes).map_err(|message| Diagnostic::boxed(span, message))
     }
@@ -74,6 +79,8 @@ impl Evaluator<'_> {
             Kind::Binary(operator, sides) => {
                 let left = self.eval(&sides[0], scope)?;
                 let right = self.eval(&sides[1], scope)?;
+                self.weigh(expr.span, &left)?;
+                self.weigh(expr.span, &right)?;
                 operators::binary(*operator, (left, sides[0].span), (right, sides[1].span), expr.span)
             }
             Kind::For(each) => self.for_expr(each, expr.span, scope),
@@ -166,6 +173,9 @@ impl Evaluator<'_> {
             values.extend(items.iter().cloned());
         }
         self.budget.steps(values.len()).map_err(|message| Diagnostic::boxed(span, message))?;
+        for value in &values {
+            self.weigh(span, value)?;
+        }
         let call = Call { args: &values, budget: self.budget, host: self.host };
         functions::call(function, &call).map_err(|problem| {
             let at = problem.argument.and_then(|at| args.get(at)).map_or(span, |arg| arg.span);
@@ -195,7 +205,15 @@ impl Evaluator<'_> {
         };
         let kind = crate::variables::Type::read(kind)?;
         let value = self.eval(value, scope)?;
+        self.weigh(span, &value)?;
         kind.convert(&value).map_err(|message| Diagnostic::boxed(args[0].span, message))
+    }
+
+    /// An expression whose value leaves the evaluator: small enough to be walked through.
+    pub(crate) fn eval_whole(&self, expr: &Expr, scope: &Scope) -> Fallible {
+        let value = self.eval(expr, scope)?;
+        self.weigh(expr.span, &value)?;
+        Ok(value)
     }
 
     /// A name alone or with steps behind it.

@@ -14,7 +14,7 @@ pub(super) const TABLE: &[Function] = &[
     row_with_nulls("jsonencode", "jsonencode(value)", 1, 1, |call| {
         let mut out = String::new();
         encode(call.value(0), &mut |text| {
-            call.charge(text.len())?;
+            call.charge(text.len() + 8)?;
             out.push_str(text);
             Ok::<(), super::Problem>(())
         })?;

@@ -58,15 +58,13 @@ impl Ground {
             .map_err(|error| failed("open the entrance of the task's control group", error))?;
         // A given group may have been used before: what was killed then is not this task's.
         let before = group.oom_kills().unwrap_or(0);
-        // Without a watch the count is still exact when it is read, only nobody is woken for it.
-        let oom = group.oom_watch().ok();
         Ok(Ground {
             proof,
             features: order.features.into(),
             namespaces: order.sandbox.namespaces.clone(),
             group,
             entrance,
-            oom,
+            oom: None,
             before,
             kills: 0,
             first: None,
@@ -100,6 +98,9 @@ impl Engine for Ground {
         let setting = self.setting(init.as_ref().map(AsFd::as_fd), deadline);
         let running = launch(&setting, &order.sandbox, streams).map_err(|failure| not_started(&failure))?;
         self.held = running.held;
+        // Not before the task runs, which would wait for it; the loop counts once after it. Without a watch the
+        // count is still exact whenever it is read, only nobody is woken for it.
+        self.oom = self.group.oom_watch().ok();
         self.first = running.child.pidfd.try_clone().ok();
         Ok(Newcomer {
             child: running.child,

@@ -222,7 +222,7 @@ use State as S;
 pub fn step(policy: Policy, state: State, event: Event) -> (State, Vec<Action>) {
     match (state, event) {
         (S::Starting, E::Asked(Q::Launch)) => (S::Starting, vec![A::Record, A::Launch]),
-        (S::Starting, E::Launched) => (S::Running, vec![A::Record, A::TellLaunched]),
+        (S::Starting, E::Launched) => (S::Running, vec![A::Record, A::TellLaunched, A::CountOom]),
         (S::Starting, E::LaunchFailed) => (S::Collected, vec![A::Record, A::TellLaunchFailed, A::Leave]),
         // Nothing runs yet: the face made the group and the directory, and it or `gc` removes them.
         (S::Starting, E::StarterGone | E::ToldToEnd) => (S::Collected, vec![A::Leave]),

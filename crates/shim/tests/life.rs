@@ -200,6 +200,73 @@ fn a_killed_shim_takes_its_task_along_and_leaves_what_cleans_up() {
 }
 
 #[test]
+fn a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind() {
+    if !can_run("a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind") {
+        return;
+    }
+    use bivouac_shim::client::Place;
+    let program = rig::program();
+    for step in 0..60 {
+        let mut rig = Rig::shell("sleep 1000 & exec sleep 1000");
+        let (mut client, child) = Place { program: &program, cgroup: None, tasks: &[] }.start().unwrap();
+        let killer = child.pidfd.try_clone().unwrap();
+        rig.shim = Some(child);
+        let kills = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(250 * step));
+            bivouac_sys::signal::send(killer.as_fd(), KILL).unwrap();
+        });
+        let launched = client.launch(rig.order.clone(), vec![]);
+        kills.join().unwrap();
+        rig.shim_ends();
+        assert!(matches!(launched, Ok(_) | Err(ClientError::Gone)), "{launched:?}");
+        until("the task is gone without anybody's help", || {
+            rig.group.processes().unwrap().into_iter().all(|pid| !lives(pid))
+        });
+        match look(&rig.run_dir).unwrap() {
+            Found::ShimDead(_) => drop(clean(&rig.run_dir).unwrap()),
+            Found::NeverStarted => {
+                clean(&rig.run_dir).unwrap();
+                // Nobody was told of the group but who made it.
+                rig.group.remove(SOON).unwrap();
+            }
+            Found::Alive(_) | Found::OtherBoot(_) => panic!("after {step}: not a dead shim's directory"),
+        }
+        rig.nothing_left();
+    }
+}
+
+#[test]
+fn another_boots_directory_and_a_damaged_one_are_told_apart() {
+    if !can_run("another_boots_directory_and_a_damaged_one_are_told_apart") {
+        return;
+    }
+    let mut rig = Rig::shell("exec sleep 1000");
+    let (_client, launched) = rig.start();
+    let kept = std::fs::read_to_string(rig.run_dir.join("status.json")).unwrap();
+    rig.client().stop(TERM, Duration::ZERO).unwrap();
+    assert!(!lives(launched.started.pid));
+    let shim = rig.shim.take().unwrap();
+    bivouac_sys::signal::send(shim.pidfd.as_fd(), KILL).unwrap();
+    bivouac_sys::wait::reap_blocking(shim.pidfd.as_fd()).unwrap();
+    let status = |text: &str| std::fs::write(rig.run_dir.join("status.json"), text).unwrap();
+
+    status(kept.get(..kept.len() / 2).unwrap());
+    let error = look(&rig.run_dir).err().unwrap().to_string();
+    assert!(error.contains("damaged") && error.contains(rig.run_dir.to_str().unwrap()), "{error}");
+    assert!(clean(&rig.run_dir).is_err(), "what cannot be read is not thrown away");
+
+    // The numbers in it now belong to this very process: it must not be touched.
+    let boot = rig.boot_id();
+    let own = std::process::id().to_string();
+    let foreign = kept.replace(&boot, "00000000-0000-0000-0000-000000000000");
+    status(&foreign.replace(&launched.started.pid.to_string(), &own));
+    assert!(matches!(look(&rig.run_dir).unwrap(), Found::OtherBoot(_)));
+    let found = clean(&rig.run_dir).unwrap().unwrap();
+    assert_eq!(found.first.unwrap().pid.to_string(), own);
+    assert!(!rig.run_dir.exists());
+}
+
+#[test]
 fn with_the_hosts_processes_a_dead_shims_task_is_ended_by_its_group() {
     if !can_run("with_the_hosts_processes_a_dead_shims_task_is_ended_by_its_group") {
         return;

@@ -134,6 +134,10 @@ impl Rig {
         self.shim.as_ref().unwrap().pid
     }
 
+    pub(crate) fn boot_id(&self) -> String {
+        bivouac_shim::process::boot_id().unwrap()
+    }
+
     /// Waits for the end of the shim's process.
     pub(crate) fn shim_ends(&mut self) {
         let shim = self.shim.take().unwrap();

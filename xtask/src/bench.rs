@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: release binaries, then the benchmark here and, unless told otherwise, in the cgroup v2 machine.
+//! `cargo xtask bench`: release binaries and the engine's loop, then the benchmark with them.
 
 use crate::build;
 use crate::shell;
@@ -11,9 +11,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let workspace = Workspace::load()?;
     shell::run(
         shell::cargo()
+            .args(["build", "--release", "--package", "bivouac-sandbox", "--example", "launch_loop"])
+            .current_dir(&workspace.root),
+    )?;
+    shell::run(
+        shell::cargo()
             .args(["bench", "--package", "bivouac-bench", "--"])
             .args(arguments)
             .env("BIVOUAC_DIST", workspace.target.join("dist"))
+            .env("BIVOUAC_ENGINE", workspace.target.join("release/examples/launch_loop"))
             .current_dir(&workspace.root),
     )
 }

@@ -1,0 +1,87 @@
+//! What an idle shim costs: private memory, and how often it wakes within ten seconds.
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How long the shim is watched.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Idle {
+    /// Memory that belongs to this process alone, in KiB.
+    pub private_kib: u64,
+    /// Times it gave up the processor by itself in ten seconds: each is a wake-up before.
+    pub wakeups: u64,
+}
+
+/// Starts a task that sleeps and watches its shim.
+///
+/// # Errors
+/// The task or its shim does not appear, or ends while it is watched.
+pub fn measure(dist: &Path) -> Result<Idle> {
+    let before = shims();
+    let mut face = Command::new(dist.join("bivouac"))
+        .args(["run", "--quiet", "--", "/usr/bin/sleep", "14"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot start bivouac")?;
+    sleep(Duration::from_secs(2));
+    let seen = shims().difference(&before).next().cloned();
+    let result = match seen {
+        Some(shim) => watch(&shim),
+        None => bail!("no new process bivouac-shim two seconds after the start"),
+    };
+    // The task ends by itself, and its face with it.
+    face.wait().context("cannot wait for bivouac")?;
+    result
+}
+
+fn watch(shim: &Path) -> Result<Idle> {
+    let switches = || field(&shim.join("status"), "voluntary_ctxt_switches:");
+    let begun = switches()?;
+    sleep(WATCHED);
+    let rollup = shim.join("smaps_rollup");
+    Ok(Idle {
+        private_kib: field(&rollup, "Private_Clean:")? + field(&rollup, "Private_Dirty:")?,
+        wakeups: switches()?.saturating_sub(begun),
+    })
+}
+
+fn field(file: &Path, name: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    number(&text, name).with_context(|| format!("{} has no {name}", file.display()))
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+/// The `/proc` folders of all running shims.
+fn shims() -> BTreeSet<PathBuf> {
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|folder| {
+            std::fs::read_to_string(folder.join("comm")).is_ok_and(|name| name.trim() == "bivouac-shim")
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_proc() {
+        let text = "Rss:    900 kB\nPrivate_Clean:       4 kB\nPrivate_Dirty:      72 kB\n";
+        assert_eq!(number(text, "Private_Dirty:"), Some(72));
+        assert_eq!(number(text, "Swap:"), None);
+    }
+}

@@ -218,22 +218,25 @@ pub(crate) mod tests {
         HostPath::new(text).unwrap()
     }
 
-    fn shown(map: Value, mode: RootMode, change: impl FnOnce(&mut Scene<'_>)) -> String {
+    fn shown(map: Value, mode: RootMode) -> String {
+        shown_with(map, mode, None, None)
+    }
+
+    fn shown_with(map: Value, mode: RootMode, generated: Option<&HostPath>, resolver: Option<&HostPath>) -> String {
         let given = Value::map([("chroot_env", map)]);
         let operator = OperatorConfig::decode(if matches!(&given, Value::Map(pairs) if pairs[0].1 == Value::Null) { &Value::Null } else { &given }).unwrap();
         let (host, own) = (PaperHost::usual(), [path("/opt/nomad/alloc")]);
-        let mut scene = Scene {
+        let scene = Scene {
             chroot_env: &operator.chroot_env,
             mode,
             access: Access::ReadWrite,
             hide: &operator.hide,
             own: &own,
-            generated: None,
-            resolver: None,
+            generated,
+            resolver,
             files: &host,
             layers: &DryLayers,
         };
-        change(&mut scene);
         let line = |entry: &Entry| match &entry.show {
             Show::ReadOnly => format!("{} -> {} ro\n", entry.source, entry.target),
             Show::Overlay { above } => format!("{} -> {} under {above:?}\n", entry.source, entry.target),
@@ -244,10 +247,7 @@ pub(crate) mod tests {
     #[test]
     fn the_default_environment() {
         let (generated, resolver) = (path("/p/generated"), path("/run/systemd/resolve/stub-resolv.conf"));
-        let text = shown(Value::Null, RootMode::Overlay, |scene| {
-            scene.generated = Some(&generated);
-            scene.resolver = Some(&resolver);
-        });
+        let text = shown_with(Value::Null, RootMode::Overlay, Some(&generated), Some(&resolver));
         insta::assert_snapshot!(text, @r#"
         /bin -> /bin ro
         /etc -> /etc under ["/p/generated", "/run/bivouac/layers/sanitised/etc"]
@@ -263,11 +263,11 @@ pub(crate) mod tests {
     #[test]
     fn read_only_and_copy() {
         let map = || Value::map([("/usr", "/usr"), ("/etc", "/etc")].map(|(host, task)| (host, Value::from(task))));
-        insta::assert_snapshot!(shown(map(), RootMode::ReadOnly, |_| ()), @r#"
+        insta::assert_snapshot!(shown(map(), RootMode::ReadOnly), @r#"
         /usr -> /usr ro
         /etc -> /etc under ["/run/bivouac/layers/sanitised/etc"]
         "#);
-        insta::assert_snapshot!(shown(map(), RootMode::Copy, |_| ()), @r#"
+        insta::assert_snapshot!(shown(map(), RootMode::Copy), @r#"
         /var/lib/bivouac/copies/usr -> /usr under []
         /var/lib/bivouac/copies/etc -> /etc under ["/run/bivouac/layers/sanitised/etc"]
         "#);
@@ -276,13 +276,13 @@ pub(crate) mod tests {
     #[test]
     fn own_directories_are_never_shown() {
         let map = Value::map([("/opt", Value::from("/opt")), ("/opt/nomad/alloc/x", Value::from("/x"))]);
-        assert_eq!(shown(map, RootMode::Overlay, |_| ()), "/opt -> /opt under [\"/run/bivouac/layers/sanitised/opt\"]\n");
+        assert_eq!(shown(map, RootMode::Overlay), "/opt -> /opt under [\"/run/bivouac/layers/sanitised/opt\"]\n");
     }
 
     #[test]
     fn a_directory_shown_as_the_top_is_taken_apart_and_a_missing_one_is_nothing() {
         let map = Value::map([("/srv", Value::from("/")), ("/nonexistent", Value::from("/"))]);
-        assert_eq!(shown(map, RootMode::Overlay, |_| ()), "/srv/data -> /data under []\n/srv/link -> /link ro\n");
+        assert_eq!(shown(map, RootMode::Overlay), "/srv/data -> /data under []\n/srv/link -> /link ro\n");
     }
 
     #[test]

@@ -59,6 +59,36 @@ pub fn candidates(command: &str, scene: &Scene<'_>) -> Result<Vec<Candidate>, Co
     Ok(unique(paths, scene))
 }
 
+/// The places where a command of an exec session may be: along the task's `PATH` for a bare name, else the path
+/// itself, a relative one from the working directory.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn along_path(
+    command: &str,
+    path: &str,
+    work_dir: &TaskPath,
+    execute_bit: ExecuteBit,
+) -> Result<Vec<Candidate>, CommandError> {
+    if command.is_empty() {
+        return Err(CommandError::Empty);
+    }
+    if command.split('/').any(|part| part == "..") {
+        return Err(CommandError::Parent(quoted(command)));
+    }
+    let refused = |error| CommandError::Path(quoted(command), error);
+    let paths = if command.starts_with('/') {
+        vec![TaskPath::new(command).map_err(refused)?]
+    } else if command.contains('/') {
+        vec![work_dir.join(command).map_err(refused)?]
+    } else {
+        // A relative part of PATH would mean the directory that the task happens to be in: passed over.
+        let absolute = path.split(':').filter_map(|directory| TaskPath::new(directory).ok());
+        absolute.map(|directory| directory.join(command)).collect::<Result<_, _>>().map_err(refused)?
+    };
+    Ok(paths.into_iter().map(|path| Candidate { path, execute_bit }).collect())
+}
+
 fn unique(paths: Vec<TaskPath>, scene: &Scene<'_>) -> Vec<Candidate> {
     let mut seen = Vec::new();
     for path in paths {

@@ -47,7 +47,7 @@ pub enum CpusetOwner {
 }
 
 /// Why limits cannot be what was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ResourceError {
     /// Nothing fits into nothing.
     #[error("memory must be at least 1 MiB, got 0")]

@@ -1,0 +1,133 @@
+//! A task's mounts and devices: the allocation's own, what the face brings, and what the task asks for within what
+//! the operator allows.
+
+use super::{Preparation, Resolver, TaskError, generated_dir, refused};
+use crate::config::MountAsked;
+use crate::host::Kind;
+use crate::options::{Place, Refused};
+use crate::request::{Secrets, TaskRequest};
+use crate::resources::DeviceGrant;
+use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Trust};
+use bivouac_sandbox::{HostPath, TaskPath};
+
+impl Resolver<'_> {
+    /// In this order: `/alloc`, `/secrets`, generated files without an `/etc` to lie in, what the face brings, what
+    /// the task asks for.
+    pub(super) fn mounts(&self, request: &TaskRequest, files: &[Preparation]) -> Result<Vec<Mount>, TaskError> {
+        let directories = &request.directories;
+        let mut mounts = vec![
+            bind(directories.shared.clone(), "/alloc", Access::ReadWrite)?,
+            bind(directories.shared.join("logs")?, "/alloc/logs", Access::ReadOnly)?,
+        ];
+        if request.config.root_access == Access::ReadOnly {
+            // What stays writable in a read-only root.
+            for name in ["local", "tmp"] {
+                mounts.push(bind(directories.task.join(name)?, &format!("/{name}"), Access::ReadWrite)?);
+            }
+        }
+        match &directories.secrets {
+            Secrets::Directory(source) => mounts.push(bind(source.clone(), "/secrets", Access::ReadWrite)?),
+            Secrets::InTaskDirectory if request.config.root_access == Access::ReadOnly => {
+                mounts.push(bind(directories.task.join("secrets")?, "/secrets", Access::ReadWrite)?);
+            }
+            Secrets::InTaskDirectory => {}
+        }
+        if !self.shows_etc() {
+            for file in files {
+                if let Preparation::File { name, .. } = file {
+                    let source = generated_dir(request)?.join(name)?;
+                    mounts.push(bind(source, &format!("/etc/{name}"), Access::ReadOnly)?);
+                }
+            }
+        }
+        mounts.extend(request.mounts.iter().cloned());
+        for (index, asked) in request.config.mounts.iter().enumerate() {
+            mounts.push(self.asked_mount(asked, &Place::top().field("mount").element(index))?);
+        }
+        Ok(mounts)
+    }
+
+    /// Whether a directory of the host is shown as `/etc`, so that generated files are a layer of it.
+    fn shows_etc(&self) -> bool {
+        self.operator.chroot_env.iter().any(|(source, target)| {
+            target.as_path() == std::path::Path::new("/etc")
+                && !self.files.is_link(source)
+                && self.files.kind(source) == Some(Kind::Directory)
+        })
+    }
+
+    fn asked_mount(&self, asked: &MountAsked, place: &Place) -> Result<Mount, Refused> {
+        match asked {
+            MountAsked::Tmpfs { target, size, mode, programs } => Ok(Mount {
+                target: target.clone(),
+                what: MountKind::Tmpfs { size: *size, mode: *mode, programs: *programs },
+            }),
+            MountAsked::Bind { source, target, access, propagation } => {
+                let source = self.allowed_source(source, *access, &place.field("source"))?;
+                let what =
+                    MountKind::Bind { source, access: *access, trust: Trust::Stripped, propagation: *propagation };
+                Ok(Mount { target: target.clone(), what })
+            }
+        }
+    }
+
+    /// The source without links, if it lies below something that the operator allows.
+    fn allowed_source(&self, source: &HostPath, access: Access, place: &Place) -> Result<HostPath, Refused> {
+        let rules = &self.operator.allow_mount_paths;
+        let named = || match rules.as_slice() {
+            [] => "none are allowed".to_owned(),
+            rules => rules.iter().map(|rule| rule.path.to_string()).collect::<Vec<_>>().join(", "),
+        };
+        // Before the look: a task learns nothing about paths that are none of its business.
+        let outside =
+            || Refused::at(place, format!("{source} is not below a path that the operator allows (allow_mount_paths: {})", named()));
+        let lexically = rules.iter().any(|rule| source.is_within(&rule.path));
+        if !lexically {
+            return Err(outside());
+        }
+        let real = self
+            .files
+            .real(source)
+            .ok_or_else(|| Refused::at(place, format!("{source} does not exist on the host")))?;
+        let allowing = |rule: &&crate::config::MountRule| {
+            self.files.real(&rule.path).is_some_and(|allowed| real.is_within(&allowed))
+        };
+        let allowing: Vec<_> = rules.iter().filter(allowing).collect();
+        if allowing.is_empty() {
+            return Err(outside());
+        }
+        if access == Access::ReadWrite && allowing.iter().all(|rule| rule.access == Access::ReadOnly) {
+            let text = format!("{source} may only be mounted with readonly = true (the operator's allow_mount_paths)");
+            return Err(Refused::at(place, text));
+        }
+        Ok(real)
+    }
+
+    /// Devices of the face and of the task.
+    pub(super) fn devices(&self, request: &TaskRequest) -> Result<Vec<DeviceGrant>, Refused> {
+        let mut grants = Vec::new();
+        for device in &request.devices {
+            let node = crate::host::device(self.files, &device.host, &device.target);
+            let node = node.map_err(|text| refused("devices", text))?;
+            grants.push(DeviceGrant { node, access: device.access });
+        }
+        for (index, device) in request.config.devices.iter().enumerate() {
+            let place = Place::top().field("devices").element(index).field("host_path");
+            if !self.operator.allow_devices.iter().any(|allowed| device.host.is_within(allowed)) {
+                let text = format!("{} is not among the devices that the operator allows (allow_devices)", device.host);
+                return Err(Refused::at(&place, text));
+            }
+            let node = crate::host::device(self.files, &device.host, &device.target);
+            grants.push(DeviceGrant { node: node.map_err(|text| Refused::at(&place, text))?, access: device.access });
+        }
+        if let Some(outside) = grants.iter().find(|grant| !grant.node.target.as_path().starts_with("/dev")) {
+            return Err(refused("devices", format!("{} must be below /dev in the task", outside.node.target)));
+        }
+        Ok(grants)
+    }
+}
+
+fn bind(source: HostPath, target: &str, access: Access) -> Result<Mount, TaskError> {
+    let what = MountKind::Bind { source, access, trust: Trust::Stripped, propagation: Propagation::Private };
+    Ok(Mount { target: TaskPath::new(target)?, what })
+}

@@ -24,6 +24,7 @@ cargo xtask COMMAND
       --no-install        do not install what is missing
       --nightly           the long forms of the tests
       --lane host|vm      only one of the two machines
+      --package NAME      only this package (may be repeated)
   bench [ARGS]          measure against the floor, runc, bubblewrap and crun; writes docs/benchmarks.md
   tidy                  check the promises that a script can keep
   licences              check every dependency's licence and source against deny.toml

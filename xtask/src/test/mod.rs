@@ -21,22 +21,30 @@ struct Wanted {
     nightly: bool,
     host: bool,
     vm: bool,
+    /// Only these packages; all where none is named.
+    packages: Vec<String>,
 }
 
 impl Wanted {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut wanted = Self { install: true, nightly: false, host: true, vm: true };
+        let mut wanted = Self { install: true, nightly: false, host: true, vm: true, packages: Vec::new() };
         let mut rest = arguments.iter().map(String::as_str);
         while let Some(argument) = rest.next() {
             match argument {
                 "--no-install" => wanted.install = false,
                 "--nightly" => wanted.nightly = true,
+                "--package" | "-p" => match rest.next() {
+                    Some(name) => wanted.packages.push(name.to_owned()),
+                    None => bail!("`{argument}` needs the name of a package"),
+                },
                 "--lane" => match rest.next() {
                     Some("host") => wanted.vm = false,
                     Some("vm") => wanted.host = false,
                     other => bail!("`--lane` is `host` or `vm`, found `{}`", other.unwrap_or("nothing")),
                 },
-                other => bail!("`cargo xtask test` knows --no-install, --nightly and --lane, not `{other}`"),
+                other => bail!(
+                    "`cargo xtask test` knows --no-install, --nightly, --package and --lane, not `{other}`"
+                ),
             }
         }
         if !wanted.host && !wanted.vm {
@@ -56,7 +64,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let workspace = Workspace::load()?;
     let logs = workspace.target.join("test-logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-    let suites = suites::build(&workspace)?;
+    let suites = suites::build(&workspace, &wanted.packages)?;
     let settings = environment(&workspace, wanted.nightly);
 
     let mut sum = Count::default();
@@ -64,7 +72,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         for suite in &suites {
             sum += on_this_machine(suite, &logs.join("host"), &settings)?;
         }
-        sum += documentation(&workspace, &logs.join("host"))?;
+        if wanted.packages.is_empty() {
+            sum += documentation(&workspace, &logs.join("host"))?;
+        }
     }
     if wanted.vm {
         let chosen: Vec<&Suite> = suites.iter().filter(|suite| suite.runs_in_the_machine()).collect();

@@ -52,13 +52,23 @@ impl Suite {
     }
 }
 
+/// What cargo is told to build.
+fn selection(packages: &[String]) -> Vec<String> {
+    match packages {
+        [] => vec!["--workspace".to_owned()],
+        some => some.iter().flat_map(|name| ["--package".to_owned(), name.clone()]).collect(),
+    }
+}
+
 /// Builds every test program, and the programs that tests start.
-pub(crate) fn build(workspace: &Workspace) -> Result<Vec<Suite>> {
+pub(crate) fn build(workspace: &Workspace, packages: &[String]) -> Result<Vec<Suite>> {
+    let chosen = selection(packages);
     shell::run(
-        shell::cargo().args(["build", "--workspace", "--bins", "--examples"]).current_dir(&workspace.root),
+        shell::cargo().args(["build", "--bins", "--examples"]).args(&chosen).current_dir(&workspace.root),
     )?;
     let output = shell::cargo()
-        .args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(&chosen)
         .current_dir(&workspace.root)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

@@ -13,8 +13,10 @@ pub mod launch;
 pub mod model;
 pub mod path;
 pub mod plan;
+pub mod sanitise;
 pub mod seccomp;
 pub mod survey;
+pub mod tree_copy;
 
 pub use model::Sandbox;
 pub use path::{HostPath, TaskPath};

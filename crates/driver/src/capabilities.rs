@@ -129,7 +129,8 @@ pub fn grant(asked: &Asked<'_>, holder: Holder, powers: Powers) -> Result<Grante
     let wanted = base.difference(dropped).union(added);
     let result = wanted.intersection(powers.held);
     let missing = wanted.difference(powers.held);
-    let note = (!missing.is_empty()).then(|| format!("left out capabilities that Bivouac itself does not have here: {missing}"));
+    let note = (!missing.is_empty())
+        .then(|| format!("left out capabilities that Bivouac itself does not have here: {missing}"));
     let added = added.intersection(powers.held);
     let sets = match (holder, asked.ambient) {
         (Holder::Root, _) => CapabilitySets {
@@ -197,12 +198,22 @@ mod tests {
         assert_eq!(names(DOCUMENTED, "", ""), Ok(defaults.clone()));
         assert_eq!(names("all", "", ""), Ok(defaults.clone()));
         assert_eq!(names("cap_net_raw,chown,SYS_TIME", "", ""), ok("CAP_CHOWN"));
-        assert_eq!(names("cap_net_raw,chown,SYS_TIME", "net_raw,sys_time", ""), ok("CAP_CHOWN, CAP_NET_RAW, CAP_SYS_TIME"));
+        assert_eq!(
+            names("cap_net_raw,chown,SYS_TIME", "net_raw,sys_time", ""),
+            ok("CAP_CHOWN, CAP_NET_RAW, CAP_SYS_TIME")
+        );
         assert_eq!(names(DOCUMENTED, "chown, KILL ", ""), Ok(defaults));
-        assert!(names("chown,kill", "all", "").unwrap_err().starts_with("driver does not allow the following capabilities: audit_control"));
+        assert!(
+            names("chown,kill", "all", "")
+                .unwrap_err()
+                .starts_with("driver does not allow the following capabilities: audit_control")
+        );
         assert_eq!(names(DOCUMENTED, "", "all"), ok(""));
         assert_eq!(names(DOCUMENTED, "chown,mknod", "ALL"), ok("CAP_CHOWN, CAP_MKNOD"));
-        assert_eq!(names(DOCUMENTED, "net_raw", ""), Err("driver does not allow the following capabilities: net_raw".into()));
+        assert_eq!(
+            names(DOCUMENTED, "net_raw", ""),
+            Err("driver does not allow the following capabilities: net_raw".into())
+        );
         assert_eq!(names("chown,kill,mknod", "", "CAP_chown,Mknod, net_raw"), ok("CAP_KILL"));
         assert_eq!(names("all", "all", "").unwrap().split(", ").count(), 41);
         assert_eq!(names("", "", ""), ok(""));
@@ -226,9 +237,18 @@ mod tests {
     #[test]
     fn e18_and_e19_names_that_the_system_does_not_have() {
         let error = |allow, add, drop| ask(allow, add, drop).unwrap_err();
-        assert_eq!(error("not_valid,chown", "", ""), "allow_caps configured with capabilities not supported by system: not_valid");
-        assert_eq!(error("all", "zz,aa", ""), "cap_add configured with capabilities not supported by system: aa, zz");
-        assert_eq!(error("all", "", "not_valid"), "cap_drop configured with capabilities not supported by system: not_valid");
+        assert_eq!(
+            error("not_valid,chown", "", ""),
+            "allow_caps configured with capabilities not supported by system: not_valid"
+        );
+        assert_eq!(
+            error("all", "zz,aa", ""),
+            "cap_add configured with capabilities not supported by system: aa, zz"
+        );
+        assert_eq!(
+            error("all", "", "not_valid"),
+            "cap_drop configured with capabilities not supported by system: not_valid"
+        );
         let old = Powers { known: CapSet::up_to(37), held: CapSet::up_to(37) };
         let error = ask_as("all", "bpf", "", Ambient::All, Holder::Other, old).unwrap_err();
         assert_eq!(error, "cap_add configured with capabilities not supported by system: bpf");
@@ -253,7 +273,10 @@ mod tests {
     fn with_ambient_asked_only_what_was_added_is_in_force() {
         let ask = |add, drop| ask_as("all", add, drop, Ambient::Asked, Holder::Other, ALL).unwrap().sets;
         let plain = ask("", "");
-        assert_eq!((plain.bounding, plain.permitted, plain.effective), (DEFAULTS, CapSet::EMPTY, CapSet::EMPTY));
+        assert_eq!(
+            (plain.bounding, plain.permitted, plain.effective),
+            (DEFAULTS, CapSet::EMPTY, CapSet::EMPTY)
+        );
         assert_eq!((plain.inheritable, plain.ambient), (CapSet::EMPTY, CapSet::EMPTY));
         let added = ask("net_raw", "");
         assert_eq!((added.ambient, added.effective), (CapSet::NET_RAW, CapSet::NET_RAW));
@@ -262,14 +285,24 @@ mod tests {
 
     #[test]
     fn what_the_launcher_lacks_is_left_out_or_refused() {
-        let poor = Powers { known: CapSet::up_to(40), held: CapSet::up_to(40).difference(CapSet::SYS_RESOURCE).difference(CapSet::MKNOD) };
+        let poor = Powers {
+            known: CapSet::up_to(40),
+            held: CapSet::up_to(40).difference(CapSet::SYS_RESOURCE).difference(CapSet::MKNOD),
+        };
         let ask = |add| ask_as("all", add, "", Ambient::All, Holder::Other, poor);
         let plain = ask("").unwrap();
-        assert_eq!(plain.note.unwrap(), "left out capabilities that Bivouac itself does not have here: mknod");
+        assert_eq!(
+            plain.note.unwrap(),
+            "left out capabilities that Bivouac itself does not have here: mknod"
+        );
         assert!(!plain.sets.bounding.contains(CapSet::MKNOD));
         assert!(ask("all").unwrap().note.unwrap().ends_with("mknod, sys_resource"));
         let error = ask("sys_resource,kill").unwrap_err();
-        assert!(error.starts_with("cap_add names capabilities that Bivouac itself does not have here: sys_resource;"));
+        assert!(
+            error.starts_with(
+                "cap_add names capabilities that Bivouac itself does not have here: sys_resource;"
+            )
+        );
     }
 
     #[test]

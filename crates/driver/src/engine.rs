@@ -98,7 +98,9 @@ impl From<bivouac_cgroup::Error> for EngineError {
 impl From<ClientError> for EngineError {
     fn from(error: ClientError) -> EngineError {
         match error {
-            ClientError::Refused(Refusal::NotStarted { text, exit_code }) => EngineError::Launch { text, exit_code },
+            ClientError::Refused(Refusal::NotStarted { text, exit_code }) => {
+                EngineError::Launch { text, exit_code }
+            }
             ClientError::Refused(Refusal::StillRunning) => EngineError::Running,
             other => EngineError::Shim(Arc::new(other)),
         }
@@ -108,7 +110,9 @@ impl From<ClientError> for EngineError {
 impl From<RecoverError> for EngineError {
     fn from(error: RecoverError) -> EngineError {
         match error {
-            RecoverError::Kernel { errno: rustix::io::Errno::NOENT, what: "open", .. } => EngineError::Unknown,
+            RecoverError::Kernel { errno: rustix::io::Errno::NOENT, what: "open", .. } => {
+                EngineError::Unknown
+            }
             other => EngineError::Left(Arc::new(other)),
         }
     }
@@ -180,8 +184,9 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]: not root, no cgroups, a directory that is somebody else's.
     pub fn new(places: Places) -> Result<Engine, EngineError> {
-        let features = KernelFeatures::probe()
-            .map_err(|errno| FactsError(format!("making a scratch file system: {errno}; Bivouac must run as root")))?;
+        let features = KernelFeatures::probe().map_err(|errno| {
+            FactsError(format!("making a scratch file system: {errno}; Bivouac must run as root"))
+        })?;
         let cgroups = bivouac_cgroup::Host::detect()?;
         for directory in [places.run.clone(), places.run.join("tasks")] {
             disk::private_directory(&directory)?;
@@ -266,7 +271,8 @@ impl Engine {
         let entrance = self.shims.entrance()?;
         let program = CString::new(self.places.shim.as_os_str().as_bytes()).unwrap_or_default();
         let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
-        let place = Place { program: &program, cgroup: entrance.unified.as_ref().map(AsFd::as_fd), tasks: &tasks };
+        let place =
+            Place { program: &program, cgroup: entrance.unified.as_ref().map(AsFd::as_fd), tasks: &tasks };
         let (mut client, child) = place.start()?;
         self.keep(child);
         let (streams, descriptors) = split(streams);
@@ -487,7 +493,8 @@ fn split(streams: Streams) -> (StreamsKind, Vec<OwnedFd>) {
         Streams::Terminal(size) => (StreamsKind::Terminal(size), Vec::new()),
         Streams::Files { stdin, stdout, stderr } => {
             let kind = |stream: &Option<OwnedFd>| if stream.is_some() { Stream::Given } else { Stream::Null };
-            let kinds = StreamsKind::Files { stdin: kind(&stdin), stdout: kind(&stdout), stderr: kind(&stderr) };
+            let kinds =
+                StreamsKind::Files { stdin: kind(&stdin), stdout: kind(&stdout), stderr: kind(&stderr) };
             (kinds, [stdin, stdout, stderr].into_iter().flatten().collect())
         }
     }

@@ -182,12 +182,18 @@ pub(crate) mod tests {
 
     impl PaperHost {
         pub(crate) fn usual() -> PaperHost {
-            let directories = ["/etc", "/lib64", "/usr", "/srv", "/srv/data", "/run/systemd/resolve", "/image", "/opt"];
+            let directories =
+                ["/etc", "/lib64", "/usr", "/srv", "/srv/data", "/run/systemd/resolve", "/image", "/opt"];
             let mut host = PaperHost::default();
             host.kinds.extend(directories.map(|path| (path, Kind::Directory)));
             host.kinds.insert("/image/hello", Kind::File(0o600));
             host.kinds.insert("/dev/fuse", Kind::Device(DeviceKind::Character, 10, 229));
-            host.links.extend([("/bin", "/usr/bin"), ("/sbin", "/usr/sbin"), ("/lib", "/usr/lib"), ("/srv/link", "/etc")]);
+            host.links.extend([
+                ("/bin", "/usr/bin"),
+                ("/sbin", "/usr/sbin"),
+                ("/lib", "/usr/lib"),
+                ("/srv/link", "/etc"),
+            ]);
             host
         }
     }
@@ -196,7 +202,9 @@ pub(crate) mod tests {
         fn real(&self, path: &HostPath) -> Option<HostPath> {
             let text = path.to_string();
             let target = self.links.get(text.as_str()).copied();
-            target.or_else(|| self.kinds.get_key_value(text.as_str()).map(|(path, _)| *path)).map(|path| HostPath::new(path).unwrap())
+            target
+                .or_else(|| self.kinds.get_key_value(text.as_str()).map(|(path, _)| *path))
+                .map(|path| HostPath::new(path).unwrap())
         }
         fn kind(&self, path: &HostPath) -> Option<Kind> {
             self.kinds.get(path.to_string().as_str()).cloned()
@@ -210,7 +218,10 @@ pub(crate) mod tests {
         fn names(&self, path: &HostPath) -> Vec<String> {
             let prefix = format!("{path}/");
             let all = self.kinds.keys().chain(self.links.keys());
-            all.filter_map(|known| known.strip_prefix(&prefix)).filter(|name| !name.contains('/')).map(String::from).collect()
+            all.filter_map(|known| known.strip_prefix(&prefix))
+                .filter(|name| !name.contains('/'))
+                .map(String::from)
+                .collect()
         }
     }
 
@@ -222,9 +233,20 @@ pub(crate) mod tests {
         shown_with(map, mode, None, None)
     }
 
-    fn shown_with(map: Value, mode: RootMode, generated: Option<&HostPath>, resolver: Option<&HostPath>) -> String {
+    fn shown_with(
+        map: Value,
+        mode: RootMode,
+        generated: Option<&HostPath>,
+        resolver: Option<&HostPath>,
+    ) -> String {
         let given = Value::map([("chroot_env", map)]);
-        let operator = OperatorConfig::decode(if matches!(&given, Value::Map(pairs) if pairs[0].1 == Value::Null) { &Value::Null } else { &given }).unwrap();
+        let operator =
+            OperatorConfig::decode(if matches!(&given, Value::Map(pairs) if pairs[0].1 == Value::Null) {
+                &Value::Null
+            } else {
+                &given
+            })
+            .unwrap();
         let (host, own) = (PaperHost::usual(), [path("/opt/nomad/alloc")]);
         let scene = Scene {
             chroot_env: &operator.chroot_env,
@@ -262,7 +284,8 @@ pub(crate) mod tests {
 
     #[test]
     fn read_only_and_copy() {
-        let map = || Value::map([("/usr", "/usr"), ("/etc", "/etc")].map(|(host, task)| (host, Value::from(task))));
+        let map =
+            || Value::map([("/usr", "/usr"), ("/etc", "/etc")].map(|(host, task)| (host, Value::from(task))));
         insta::assert_snapshot!(shown(map(), RootMode::ReadOnly), @r#"
         /usr -> /usr ro
         /etc -> /etc under ["/run/bivouac/layers/sanitised/etc"]
@@ -276,7 +299,10 @@ pub(crate) mod tests {
     #[test]
     fn own_directories_are_never_shown() {
         let map = Value::map([("/opt", Value::from("/opt")), ("/opt/nomad/alloc/x", Value::from("/x"))]);
-        assert_eq!(shown(map, RootMode::Overlay), "/opt -> /opt under [\"/run/bivouac/layers/sanitised/opt\"]\n");
+        assert_eq!(
+            shown(map, RootMode::Overlay),
+            "/opt -> /opt under [\"/run/bivouac/layers/sanitised/opt\"]\n"
+        );
     }
 
     #[test]

@@ -111,7 +111,8 @@ mod tests {
     use bivouac_sandbox::model::Identity;
 
     fn built(given: &[(&str, &str)], home: &str) -> Result<Vec<String>, String> {
-        let given: Vec<(String, String)> = given.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let given: Vec<(String, String)> =
+            given.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let identity = Identity { uid: 1000, gid: 1000, groups: vec![1000] };
         let account = Account { name: "runner".into(), home: home.into(), identity };
         let entries = build(&given, &account).map_err(|error| error.to_string())?;
@@ -120,22 +121,36 @@ mod tests {
 
     #[test]
     fn x14_x15_the_user_is_in_it_and_wins() {
-        let entries = built(&[("A", "1"), ("HOME", "/x"), ("USER", "me"), ("A", "2=3"), ("B", "")], "/home/runner").unwrap();
+        let entries =
+            built(&[("A", "1"), ("HOME", "/x"), ("USER", "me"), ("A", "2=3"), ("B", "")], "/home/runner")
+                .unwrap();
         assert_eq!(
             entries,
-            [format!("PATH={DEFAULT_PATH}").as_str(), "A=2=3", "B=", "USER=runner", "LOGNAME=runner", "HOME=/home/runner"]
+            [
+                format!("PATH={DEFAULT_PATH}").as_str(),
+                "A=2=3",
+                "B=",
+                "USER=runner",
+                "LOGNAME=runner",
+                "HOME=/home/runner"
+            ]
         );
     }
 
     #[test]
     fn a_jobs_path_is_kept_and_no_home_is_the_root() {
-        assert_eq!(built(&[("PATH", "/opt/bin")], "").unwrap(), ["PATH=/opt/bin", "USER=runner", "LOGNAME=runner", "HOME=/"]);
+        assert_eq!(
+            built(&[("PATH", "/opt/bin")], "").unwrap(),
+            ["PATH=/opt/bin", "USER=runner", "LOGNAME=runner", "HOME=/"]
+        );
     }
 
     #[test]
     fn what_no_environment_can_hold_is_refused_by_name() {
         assert!(built(&[("", "x")], "/").unwrap_err().starts_with("environment variable \"\" is refused"));
-        assert!(built(&[("A=B", "x")], "/").unwrap_err().starts_with("environment variable \"A=B\" is refused"));
+        assert!(
+            built(&[("A=B", "x")], "/").unwrap_err().starts_with("environment variable \"A=B\" is refused")
+        );
         assert!(built(&[("A", "x\0")], "/").unwrap_err().ends_with("its value holds a NUL byte"));
         let long = "x".repeat(LONGEST);
         assert!(built(&[("A", &long)], "/").unwrap_err().contains("131074 bytes"));

@@ -75,7 +75,9 @@ pub fn resolv_conf(dns: &Dns, system: &str) -> Result<String, GenerateError> {
     for server in or(&dns.servers, system.servers) {
         let _ = writeln!(text, "nameserver {server}");
     }
-    for (key, words) in [("search", or(&dns.searches, system.searches)), ("options", or(&dns.options, system.options))] {
+    for (key, words) in
+        [("search", or(&dns.searches, system.searches)), ("options", or(&dns.options, system.options))]
+    {
         if !words.is_empty() {
             let _ = writeln!(text, "{key} {}", words.join(" "));
         }
@@ -97,7 +99,10 @@ fn check_all(
 /// An address; a link-local one of IPv6 may name its interface.
 fn is_server(text: &str) -> bool {
     let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
-    let zone_is_name = |zone: &str| (1..=15).contains(&zone.len()) && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let zone_is_name = |zone: &str| {
+        (1..=15).contains(&zone.len())
+            && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
     match (address.parse::<IpAddr>(), zone) {
         (Ok(_), None) => true,
         (Ok(IpAddr::V6(_)), Some(zone)) => zone_is_name(zone),
@@ -106,7 +111,9 @@ fn is_server(text: &str) -> bool {
 }
 
 fn is_domain(text: &str) -> bool {
-    text == "." || (1..=253).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    text == "."
+        || (1..=253).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 fn is_option(text: &str) -> bool {
@@ -152,7 +159,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SYSTEM: &str = "# by hand\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch corp.example example\noptions ndots:2\n";
+    const SYSTEM: &str =
+        "# by hand\nnameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch corp.example example\noptions ndots:2\n";
 
     fn dns(servers: &[&str], searches: &[&str], options: &[&str]) -> Dns {
         let own = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
@@ -172,14 +180,19 @@ mod tests {
             "nameserver 1.1.1.1\nnameserver fe80::1%eth0\nsearch corp.example example\noptions ndots:2\n"
         );
         let all = dns(&["8.8.4.4"], &["local.test"], &["ndots:5", "edns0"]);
-        assert_eq!(resolv_conf(&all, SYSTEM).unwrap(), "nameserver 8.8.4.4\nsearch local.test\noptions ndots:5 edns0\n");
+        assert_eq!(
+            resolv_conf(&all, SYSTEM).unwrap(),
+            "nameserver 8.8.4.4\nsearch local.test\noptions ndots:5 edns0\n"
+        );
         assert_eq!(resolv_conf(&dns(&["::1"], &[], &[]), "").unwrap(), "nameserver ::1\n");
     }
 
     #[test]
     fn no_field_becomes_a_line_of_its_own() {
         let error = |dns: Dns| resolv_conf(&dns, "").unwrap_err().to_string();
-        for server in ["", "dns.example", "1.1.1.1\nnameserver 6.6.6.6", "1.1.1.1 ", "1.1.1", "1.1.1.1%x", "::1%a b"] {
+        for server in
+            ["", "dns.example", "1.1.1.1\nnameserver 6.6.6.6", "1.1.1.1 ", "1.1.1", "1.1.1.1%x", "::1%a b"]
+        {
             assert!(error(dns(&[server], &[], &[])).starts_with("bad nameserver address "), "{server}");
         }
         for search in ["", "a b", "a\nb", "a\0", "a;b", "ä"] {
@@ -198,14 +211,20 @@ mod tests {
 
     #[test]
     fn x50_hosts() {
-        let own = |address: Option<&str>| OwnHost { name: Hostname::new("web-0").unwrap(), address: address.map(|a| a.parse().unwrap()) };
+        let own = |address: Option<&str>| OwnHost {
+            name: Hostname::new("web-0").unwrap(),
+            address: address.map(|a| a.parse().unwrap()),
+        };
         let extra = [HostLine::parse("db:10.1.1.1").unwrap(), HostLine::parse("six:[2001:db8::1]").unwrap()];
         let text = hosts(None, Some(&own(Some("172.26.64.9"))), &extra);
         assert!(text.starts_with("127.0.0.1 localhost\n::1 localhost\n"), "{text}");
         assert!(text.ends_with(
             "# the name of this allocation\n172.26.64.9 web-0\n# extra_hosts of the job\n10.1.1.1 db\n2001:db8::1 six\n"
         ), "{text}");
-        assert_eq!(hosts(Some("1.2.3.4 me"), Some(&own(None)), &[]), "1.2.3.4 me\n# the name of this allocation\n127.0.1.1 web-0\n");
+        assert_eq!(
+            hosts(Some("1.2.3.4 me"), Some(&own(None)), &[]),
+            "1.2.3.4 me\n# the name of this allocation\n127.0.1.1 web-0\n"
+        );
         assert_eq!(hosts(Some("1.2.3.4 me\n"), None, &[]), "1.2.3.4 me\n");
         assert!(hosts(None, Some(&own(Some("2001:db8::7"))), &[]).contains("2001:db8::7 web-0\n"));
     }

@@ -139,7 +139,9 @@ impl Files for OnHost {
             FileType::CharacterDevice => {
                 Kind::Device(DeviceKind::Character, major(status.st_rdev), minor(status.st_rdev))
             }
-            FileType::BlockDevice => Kind::Device(DeviceKind::Block, major(status.st_rdev), minor(status.st_rdev)),
+            FileType::BlockDevice => {
+                Kind::Device(DeviceKind::Block, major(status.st_rdev), minor(status.st_rdev))
+            }
             _ => Kind::Other,
         })
     }
@@ -155,7 +157,8 @@ impl Files for OnHost {
 
     fn names(&self, path: &HostPath) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(path.as_path()) else { return Vec::new() };
-        let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort_unstable();
         names
     }

@@ -152,10 +152,16 @@ mod tests {
             assert_eq!(look(command), [row("/local/foo/tmp1.txt", Add), row("/foo/tmp1.txt", Add)]);
         }
         assert_eq!(look("local/tmp2.txt"), [row("/local/local/tmp2.txt", Add), row("/local/tmp2.txt", Add)]);
-        assert_eq!(look("/srv/bar/tmp5.txt"), [row("/local/srv/bar/tmp5.txt", Add), row("/srv/bar/tmp5.txt", Leave)]);
+        assert_eq!(
+            look("/srv/bar/tmp5.txt"),
+            [row("/local/srv/bar/tmp5.txt", Add), row("/srv/bar/tmp5.txt", Leave)]
+        );
         assert_eq!(look("/bin/sh"), [row("/local/bin/sh", Add), row("/bin/sh", Leave)]);
         assert_eq!(look("/alloc/run"), [row("/local/alloc/run", Add), row("/alloc/run", Leave)]);
-        assert!(look("tmp4.txt").iter().all(|(path, _)| !path.starts_with("/srv")), "a bare name is not searched in mounts");
+        assert!(
+            look("tmp4.txt").iter().all(|(path, _)| !path.starts_with("/srv")),
+            "a bare name is not searched in mounts"
+        );
         assert!(look("ip").iter().all(|(path, _)| !path.contains("sbin")));
     }
 
@@ -163,12 +169,16 @@ mod tests {
     fn x7_texts() {
         let found = candidates("/bin/kill", &Scene { entries: &[], mounts: &[] }).unwrap();
         let text = not_found("/bin/kill", &found, "/nomad/alloc/a/web");
-        assert_eq!(text, "file /bin/kill not found under path /nomad/alloc/a/web; looked for /local/bin/kill, /bin/kill");
+        assert_eq!(
+            text,
+            "file /bin/kill not found under path /nomad/alloc/a/web; looked for /local/bin/kill, /bin/kill"
+        );
     }
 
     #[test]
     fn what_leads_elsewhere_is_refused() {
-        let error = |command| candidates(command, &Scene { entries: &[], mounts: &[] }).unwrap_err().to_string();
+        let error =
+            |command| candidates(command, &Scene { entries: &[], mounts: &[] }).unwrap_err().to_string();
         for command in ["..", "../x", "/a/../../bin/sh", "a/.."] {
             assert_eq!(error(command), format!("command {command:?} is refused: it must not contain `..`"));
         }

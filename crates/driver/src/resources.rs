@@ -2,8 +2,8 @@
 
 use crate::config::{DeviceUse, KillMode};
 use bivouac_cgroup::{
-    Bytes, CpuMax, CpuSet, CpuShares, DeviceAccess, DeviceKind, DeviceNumber, DevicePolicy, DeviceRule, Limits, Memory,
-    OomKill, Pids, SwapPolicy,
+    Bytes, CpuMax, CpuSet, CpuShares, DeviceAccess, DeviceKind, DeviceNumber, DevicePolicy, DeviceRule,
+    Limits, Memory, OomKill, Pids, SwapPolicy,
 };
 use bivouac_sandbox::model;
 
@@ -61,7 +61,9 @@ pub enum ResourceError {
         memory: u64,
     },
     /// A share of an unknown whole.
-    #[error("cpu_hard_limit needs to know how fast this host is, and nobody said; leave it out, or ask for cores")]
+    #[error(
+        "cpu_hard_limit needs to know how fast this host is, and nobody said; leave it out, or ask for cores"
+    )]
     UnknownSpeed,
     /// A part of nothing.
     #[error("cpu_hard_limit needs a cpu of at least 1 MHz")]
@@ -103,7 +105,11 @@ pub fn limits(asked: &Resources, bounds: &Bounds) -> Result<Limits, ResourceErro
     Ok(Limits {
         memory: memory(asked)?,
         cpu_shares: (asked.cpu_mhz > 0).then(|| CpuShares::new(shares(asked.cpu_mhz, asked.total_mhz))),
-        cpu_max: if bounds.cpu_hard_limit && asked.cores.is_empty() { Some(hard_limit(asked, bounds)?) } else { None },
+        cpu_max: if bounds.cpu_hard_limit && asked.cores.is_empty() {
+            Some(hard_limit(asked, bounds)?)
+        } else {
+            None
+        },
         cpuset,
         pids: Some(Pids::max(pids)?),
         oom_kill: match bounds.kill_mode {
@@ -152,7 +158,8 @@ fn hard_limit(asked: &Resources, bounds: &Bounds) -> Result<CpuMax, ResourceErro
         return Err(ResourceError::UnknownSpeed);
     }
     let period = u128::from(CpuMax::DEFAULT_PERIOD);
-    let quota = u128::from(asked.cpu_mhz) * u128::from(bounds.processors) * period / u128::from(asked.total_mhz);
+    let quota =
+        u128::from(asked.cpu_mhz) * u128::from(bounds.processors) * period / u128::from(asked.total_mhz);
     let quota = u64::try_from(quota).unwrap_or(u64::MAX).max(1_000);
     Ok(CpuMax::new(quota, CpuMax::DEFAULT_PERIOD, 0)?)
 }
@@ -199,22 +206,34 @@ fn rule(grant: &DeviceGrant) -> Option<DeviceRule> {
 mod tests {
     use super::*;
 
-    const PLAIN: Bounds = Bounds { pids: 4096, cpu_hard_limit: false, kill_mode: KillMode::Process, processors: 4 };
+    const PLAIN: Bounds =
+        Bounds { pids: 4096, cpu_hard_limit: false, kill_mode: KillMode::Process, processors: 4 };
 
     fn asked(memory: u64, max: MemoryMax) -> Resources {
-        Resources { cpu_mhz: 100, total_mhz: 10_000, memory_mib: Some(memory), memory_max: max, ..Resources::default() }
+        Resources {
+            cpu_mhz: 100,
+            total_mhz: 10_000,
+            memory_mib: Some(memory),
+            memory_max: max,
+            ..Resources::default()
+        }
     }
 
     #[test]
     fn x39_memory_limits() {
         let mib = |mib| Some(Bytes::from_mib(mib));
-        let row = |max| limits(&asked(100, max), &PLAIN).map(|limits| (limits.memory.low, limits.memory.max)).unwrap();
+        let row = |max| {
+            limits(&asked(100, max), &PLAIN).map(|limits| (limits.memory.low, limits.memory.max)).unwrap()
+        };
         assert_eq!(row(MemoryMax::Same), (None, mib(100)));
         assert_eq!(row(MemoryMax::Mib(200)), (mib(100), mib(200)));
         assert_eq!(row(MemoryMax::Unlimited), (mib(100), None));
         let error = |asked| limits(&asked, &PLAIN).unwrap_err().to_string();
         assert_eq!(error(asked(0, MemoryMax::Same)), "memory must be at least 1 MiB, got 0");
-        assert_eq!(error(asked(100, MemoryMax::Mib(99))), "memory_max (99 MiB) must not be below memory (100 MiB)");
+        assert_eq!(
+            error(asked(100, MemoryMax::Mib(99))),
+            "memory_max (99 MiB) must not be below memory (100 MiB)"
+        );
         assert_eq!(limits(&asked(1, MemoryMax::Same), &PLAIN).unwrap().memory.swap, SwapPolicy::None);
     }
 
@@ -238,7 +257,8 @@ mod tests {
     #[test]
     fn a_hard_limit_is_a_part_of_the_host() {
         let hard = Bounds { cpu_hard_limit: true, ..PLAIN };
-        let quota = |resources: &Resources| limits(resources, &hard).map(|limits| limits.cpu_max.map(CpuMax::quota));
+        let quota =
+            |resources: &Resources| limits(resources, &hard).map(|limits| limits.cpu_max.map(CpuMax::quota));
         // 100 of 10,000 MHz on 4 processors: 4 % of one processor.
         assert_eq!(quota(&asked(1, MemoryMax::Same)).unwrap(), Some(4_000));
         let cores = Resources { cores: "0-1".into(), ..asked(1, MemoryMax::Same) };
@@ -268,7 +288,10 @@ mod tests {
             uid: 0,
             gid: 0,
         };
-        let DevicePolicy::Allow(rules) = device_policy(&[DeviceGrant { node, access: DeviceUse::ALL }]) else { panic!() };
+        let DevicePolicy::Allow(rules) = device_policy(&[DeviceGrant { node, access: DeviceUse::ALL }])
+        else {
+            panic!()
+        };
         let lines: Vec<String> = rules.iter().map(ToString::to_string).collect();
         assert!(lines.contains(&"c 10:229 rwm".to_owned()), "{lines:?}");
         assert!(lines.contains(&"c 136:* rwm".to_owned()), "{lines:?}");

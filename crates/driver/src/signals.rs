@@ -14,10 +14,39 @@ pub struct UnknownSignal(String);
 
 /// Names and numbers that x86-64 and arm64 share; see signal(7). Of two names of a number the first is shown.
 const NAMES: &[(&str, i32)] = &[
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("IOT", 6), ("BUS", 7), ("FPE", 8),
-    ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16),
-    ("CHLD", 17), ("CLD", 17), ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23),
-    ("XCPU", 24), ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("POLL", 29), ("PWR", 30),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
     ("SYS", 31),
 ];
 
@@ -59,7 +88,9 @@ impl Signal {
         let number = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
             (Some(""), _) => Some(*REAL_TIME.start()),
             (_, Some("")) => Some(*REAL_TIME.end()),
-            (Some(rest), _) => rest.strip_prefix('+').and_then(digits).map(|number| REAL_TIME.start() + number),
+            (Some(rest), _) => {
+                rest.strip_prefix('+').and_then(digits).map(|number| REAL_TIME.start() + number)
+            }
             (_, Some(rest)) => rest.strip_prefix('-').and_then(digits).map(|number| REAL_TIME.end() - number),
             (None, None) => None,
         };
@@ -91,7 +122,9 @@ mod tests {
     #[test]
     fn t103_all_names_and_numbers() {
         for (name, number) in NAMES {
-            for spelling in [(*name).to_owned(), format!("SIG{name}"), name.to_lowercase(), number.to_string()] {
+            for spelling in
+                [(*name).to_owned(), format!("SIG{name}"), name.to_lowercase(), number.to_string()]
+            {
                 assert_eq!(Signal::parse(&spelling), Ok(Signal(*number)), "{spelling}");
             }
         }
@@ -102,9 +135,26 @@ mod tests {
 
     #[test]
     fn t103_bad_ones_are_refused() {
-        for text in ["", "65", "-9", "+9", " 9", "099", "SIG", "RTMIN+31", "RTMIN+", "RTMAX+1", "SIGSIGINT", "9\0", "KILLL"] {
+        for text in [
+            "",
+            "65",
+            "-9",
+            "+9",
+            " 9",
+            "099",
+            "SIG",
+            "RTMIN+31",
+            "RTMIN+",
+            "RTMAX+1",
+            "SIGSIGINT",
+            "9\0",
+            "KILLL",
+        ] {
             let error = Signal::parse(text).unwrap_err().to_string();
-            assert_eq!(error, format!("unknown signal {text:?}; use a name such as SIGTERM or a number from 0 to 64"));
+            assert_eq!(
+                error,
+                format!("unknown signal {text:?}; use a name such as SIGTERM or a number from 0 to 64")
+            );
         }
     }
 

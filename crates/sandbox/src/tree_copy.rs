@@ -5,9 +5,9 @@
 use crate::path::HostPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, Uid,
-    chownat, fchmod, fchown, flock, fstat, futimens, ioctl_ficlone, mkdirat, openat, readlinkat, renameat_with, statat,
-    symlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps,
+    Uid, chownat, fchmod, fchown, flock, fstat, futimens, ioctl_ficlone, mkdirat, openat, readlinkat,
+    renameat_with, statat, symlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -60,7 +60,9 @@ pub fn provide(store: &HostPath, source: &HostPath) -> Result<HostPath, CopyErro
     let made = mkdirat(&kept, temporary.as_str(), Mode::RWXU)
         .and_then(|()| openat(&kept, temporary.as_str(), DIRECTORY, Mode::empty()))
         .and_then(|to| directory(from.as_fd(), to.as_fd(), 0))
-        .and_then(|()| renameat_with(&kept, temporary.as_str(), &kept, name.as_str(), RenameFlags::NOREPLACE));
+        .and_then(|()| {
+            renameat_with(&kept, temporary.as_str(), &kept, name.as_str(), RenameFlags::NOREPLACE)
+        });
     if let Err(errno) = made {
         let _ = std::fs::remove_dir_all(store.as_path().join(&temporary));
         return Err(failed("copy", source)(errno));
@@ -117,7 +119,8 @@ fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> Result<(), Err
     let target: OwnedFd = openat(to, name, flags, Mode::RUSR | Mode::WUSR)?;
     let status = fstat(&source)?;
     if ioctl_ficlone(&target, &source).is_err() {
-        let (mut source, mut target) = (File::from(source.try_clone().map_err(errno)?), File::from(target.try_clone().map_err(errno)?));
+        let (mut source, mut target) =
+            (File::from(source.try_clone().map_err(errno)?), File::from(target.try_clone().map_err(errno)?));
         std::io::copy(&mut source, &mut target).map_err(errno)?;
     }
     settle(target.as_fd(), &status)
@@ -144,7 +147,9 @@ mod tests {
     #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     fn a_tree_is_copied_once_with_owners_modes_and_links() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: a_tree_is_copied_once_with_owners_modes_and_links: giving files away needs root");
+            eprintln!(
+                "SKIPPED: a_tree_is_copied_once_with_owners_modes_and_links: giving files away needs root"
+            );
             return;
         }
         let directory = tempfile::tempdir().unwrap();
@@ -154,7 +159,8 @@ mod tests {
         std::os::unix::fs::chown(source.join("deep/file"), Some(7), Some(8)).unwrap();
         std::fs::set_permissions(source.join("deep/file"), std::fs::Permissions::from_mode(0o4751)).unwrap();
         symlink("../x", source.join("deep/er/link")).unwrap();
-        let (store, source) = (HostPath::new(directory.path().join("store")).unwrap(), HostPath::new(&source).unwrap());
+        let (store, source) =
+            (HostPath::new(directory.path().join("store")).unwrap(), HostPath::new(&source).unwrap());
         let copy = provide(&store, &source).unwrap();
         let file = std::fs::metadata(copy.as_path().join("deep/file")).unwrap();
         assert_eq!((file.mode() & 0o7777, file.uid(), file.gid(), file.len()), (0o751, 7, 8, 4));

@@ -112,7 +112,8 @@ impl OperatorConfig {
 
 /// The operator's modes have no default to fall back to, so an empty text is refused as any other.
 fn mode(settings: &Settings, name: &str) -> Result<Sharing, Refused> {
-    sharing(settings, name).ok_or_else(|| because(settings, name, "must be \"private\" or \"host\", got \"\""))
+    sharing(settings, name)
+        .ok_or_else(|| because(settings, name, "must be \"private\" or \"host\", got \"\""))
 }
 
 fn ranges(settings: &Settings, name: &str, label: &str) -> Result<IdRanges, Refused> {
@@ -124,7 +125,8 @@ fn ranges(settings: &Settings, name: &str, label: &str) -> Result<IdRanges, Refu
 fn chroot_env(settings: &Settings) -> Result<Vec<(HostPath, TaskPath)>, Refused> {
     let place = settings.place("chroot_env");
     let entry = |(host, task): &(String, String)| {
-        let refused = |error: &dyn std::fmt::Display| Refused::at(&place.field(host), format!("is refused: {error}"));
+        let refused =
+            |error: &dyn std::fmt::Display| Refused::at(&place.field(host), format!("is refused: {error}"));
         let source = HostPath::new(host).map_err(|error| refused(&error))?;
         // A target without a leading slash is taken from the root, as the built-in driver joins it.
         let root = TaskPath::new("/").map_err(|error| refused(&error))?;
@@ -202,8 +204,13 @@ mod tests {
         assert!(with("denied_host_uids", "".into()).is_ok());
         assert!(with("denied_host_uids", "1-10".into()).is_ok());
         let error = with("denied_host_uids", "10-1".into()).unwrap_err();
-        assert_eq!(error, "invalid range deniedHostUIDs \"10-1\": lower bound cannot be greater than upper bound");
-        assert!(with("denied_host_gids", "10-1".into()).unwrap_err().starts_with("invalid range deniedHostGIDs"));
+        assert_eq!(
+            error,
+            "invalid range deniedHostUIDs \"10-1\": lower bound cannot be greater than upper bound"
+        );
+        assert!(
+            with("denied_host_gids", "10-1".into()).unwrap_err().starts_with("invalid range deniedHostGIDs")
+        );
     }
 
     #[test]
@@ -213,7 +220,10 @@ mod tests {
             assert!(with(name, "host".into()).is_ok());
             let error = with(name, "other".into()).unwrap_err();
             assert_eq!(error, format!("{name} must be \"private\" or \"host\", got \"other\""));
-            assert_eq!(with(name, "".into()).unwrap_err(), format!("{name} must be \"private\" or \"host\", got \"\""));
+            assert_eq!(
+                with(name, "".into()).unwrap_err(),
+                format!("{name} must be \"private\" or \"host\", got \"\"")
+            );
         }
     }
 
@@ -229,7 +239,10 @@ mod tests {
     #[test]
     fn a_ceiling_below_its_default_is_refused() {
         let error = with("max_pids_limit", 100.into()).unwrap_err();
-        assert_eq!(error, "default_pids_limit (4096) is above max_pids_limit (100); raise that or lower this");
+        assert_eq!(
+            error,
+            "default_pids_limit (4096) is above max_pids_limit (100); raise that or lower this"
+        );
     }
 
     #[test]
@@ -241,7 +254,10 @@ mod tests {
         assert!(with("chroot_env", Value::map([("a", "/x".into())])).is_err());
         assert!(with("chroot_env", Value::map([("/a", "../x".into())])).is_err());
         let rules = with("allow_mount_paths", Value::texts(["/srv", "/data:ro"])).unwrap().allow_mount_paths;
-        assert_eq!(rules.iter().map(|rule| rule.access).collect::<Vec<_>>(), [Access::ReadWrite, Access::ReadOnly]);
+        assert_eq!(
+            rules.iter().map(|rule| rule.access).collect::<Vec<_>>(),
+            [Access::ReadWrite, Access::ReadOnly]
+        );
         assert!(with("hide", Value::texts(["../x"])).is_err());
         assert_eq!(with("hide", Value::texts(["/etc/x*"])).unwrap().hide, ["x*"]);
     }

@@ -217,7 +217,8 @@ impl TaskConfig {
     /// The first option that is unknown, missing or wrong.
     pub fn decode(given: &Value) -> Result<TaskConfig, Refused> {
         let settings = check(TASK, given, &Place::top())?;
-        let command = settings.text("command").ok_or_else(|| because(&settings, "command", "must not be empty"))?;
+        let command =
+            settings.text("command").ok_or_else(|| because(&settings, "command", "must not be empty"))?;
         let count = |name| settings.count(name);
         Ok(TaskConfig {
             command: command.to_owned(),
@@ -239,7 +240,9 @@ impl TaskConfig {
             shm_size: settings.size("shm_size").unwrap_or(64 << 20),
             hostname: settings
                 .text("hostname")
-                .map(|name| Hostname::new(name).map_err(|text| Refused::says(&settings.place("hostname"), text)))
+                .map(|name| {
+                    Hostname::new(name).map_err(|text| Refused::says(&settings.place("hostname"), text))
+                })
                 .transpose()?,
             extra_hosts: extra_hosts(&settings)?,
             dns: settings.blocks("dns").first().map(dns),
@@ -268,12 +271,15 @@ fn work_dir(settings: &Settings) -> Result<Option<TaskPath>, Refused> {
         let text = format!("work_dir must be absolute but got relative path {}", quoted(text));
         return Err(Refused::says(&settings.place("work_dir"), text));
     }
-    TaskPath::new(text).map(Some).map_err(|error| because(settings, "work_dir", format!("is refused: {error}")))
+    TaskPath::new(text)
+        .map(Some)
+        .map_err(|error| because(settings, "work_dir", format!("is refused: {error}")))
 }
 
 fn mount(settings: &Settings) -> Result<MountAsked, Refused> {
     let target = settings.text("target").unwrap_or_default();
-    let target = TaskPath::new(target).map_err(|error| because(settings, "target", format!("is refused: {error}")))?;
+    let target =
+        TaskPath::new(target).map_err(|error| because(settings, "target", format!("is refused: {error}")))?;
     let source = settings.text("source");
     if settings.text("type") == Some("tmpfs") {
         if source.is_some() {
@@ -281,7 +287,8 @@ fn mount(settings: &Settings) -> Result<MountAsked, Refused> {
         }
         let mode = settings.text("mode").unwrap_or("1777");
         let parsed = u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= 0o1777);
-        let wrong = || because(settings, "mode", format!("must be an octal mode up to 1777, got {}", quoted(mode)));
+        let wrong =
+            || because(settings, "mode", format!("must be an octal mode up to 1777, got {}", quoted(mode)));
         return Ok(MountAsked::Tmpfs {
             target,
             size: settings.size("size"),
@@ -294,19 +301,27 @@ fn mount(settings: &Settings) -> Result<MountAsked, Refused> {
     }
     let source = source.ok_or_else(|| because(settings, "source", "is required for a bind and missing"))?;
     Ok(MountAsked::Bind {
-        source: HostPath::new(source).map_err(|error| because(settings, "source", format!("is refused: {error}")))?,
+        source: HostPath::new(source)
+            .map_err(|error| because(settings, "source", format!("is refused: {error}")))?,
         target,
         access: access(settings.flag("readonly")),
-        propagation: word(settings, "propagation", "host-to-task", Propagation::HostToTask, Propagation::Private),
+        propagation: word(
+            settings,
+            "propagation",
+            "host-to-task",
+            Propagation::HostToTask,
+            Propagation::Private,
+        ),
     })
 }
 
 fn device(settings: &Settings) -> Result<DeviceAsked, Refused> {
     let text = settings.text("host_path").unwrap_or_default();
-    let host = HostPath::new(text).map_err(|error| because(settings, "host_path", format!("is refused: {error}")))?;
+    let host = HostPath::new(text)
+        .map_err(|error| because(settings, "host_path", format!("is refused: {error}")))?;
     let text = settings.text("container_path").unwrap_or(text);
-    let target =
-        TaskPath::new(text).map_err(|error| because(settings, "container_path", format!("is refused: {error}")))?;
+    let target = TaskPath::new(text)
+        .map_err(|error| because(settings, "container_path", format!("is refused: {error}")))?;
     let access = DeviceUse::parse(settings.text("cgroup_permissions").unwrap_or_default())
         .map_err(|error| because(settings, "cgroup_permissions", error))?;
     Ok(DeviceAsked { host, target, access })
@@ -315,7 +330,9 @@ fn device(settings: &Settings) -> Result<DeviceAsked, Refused> {
 fn extra_hosts(settings: &Settings) -> Result<Vec<HostLine>, Refused> {
     let place = settings.place("extra_hosts");
     let lines = settings.texts("extra_hosts").iter().enumerate();
-    lines.map(|(n, line)| HostLine::parse(line).map_err(|text| Refused::at(&place.element(n), text))).collect()
+    lines
+        .map(|(n, line)| HostLine::parse(line).map_err(|text| Refused::at(&place.element(n), text)))
+        .collect()
 }
 
 fn dns(settings: &Settings) -> Dns {
@@ -330,7 +347,8 @@ mod tests {
     fn with(pairs: Vec<(&str, Value)>) -> Result<TaskConfig, String> {
         let command = ("command".to_owned(), Value::from("/bin/true"));
         let rest = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
-        TaskConfig::decode(&Value::map(std::iter::once(command).chain(rest))).map_err(|error| error.to_string())
+        TaskConfig::decode(&Value::map(std::iter::once(command).chain(rest)))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -350,8 +368,14 @@ mod tests {
         assert_eq!(error("pid_mode", "other"), "pid_mode must be \"private\" or \"host\", got \"other\"");
         assert_eq!(error("ipc_mode", "other"), "ipc_mode must be \"private\" or \"host\", got \"other\"");
         assert_eq!(error("work_dir", "foo"), "work_dir must be absolute but got relative path \"foo\"");
-        assert_eq!(error("work_dir", "/a/../b"), "work_dir is refused: path \"/a/../b\" must not contain `..`");
-        assert_eq!(with(vec![("work_dir", "/foo".into())]).unwrap().work_dir, Some(TaskPath::new("/foo").unwrap()));
+        assert_eq!(
+            error("work_dir", "/a/../b"),
+            "work_dir is refused: path \"/a/../b\" must not contain `..`"
+        );
+        assert_eq!(
+            with(vec![("work_dir", "/foo".into())]).unwrap().work_dir,
+            Some(TaskPath::new("/foo").unwrap())
+        );
     }
 
     #[test]
@@ -394,8 +418,10 @@ mod tests {
 
     #[test]
     fn devices_and_hosts() {
-        let block = Value::map([("host_path", "/dev/fuse".into()), ("cgroup_permissions", Value::from("rw"))]);
-        let task = with(vec![("devices", block), ("extra_hosts", Value::texts(["db:10.0.0.1", "v6:[::1]"]))]).unwrap();
+        let block =
+            Value::map([("host_path", "/dev/fuse".into()), ("cgroup_permissions", Value::from("rw"))]);
+        let task = with(vec![("devices", block), ("extra_hosts", Value::texts(["db:10.0.0.1", "v6:[::1]"]))])
+            .unwrap();
         let [device] = task.devices.as_slice() else { panic!("{:?}", task.devices) };
         assert_eq!(device.target.to_string(), "/dev/fuse");
         assert_eq!(device.access, DeviceUse { read: true, write: true, make: false });

@@ -113,10 +113,18 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told() {
-        assert_eq!(Ulimit::parse("nofile", "10:5").unwrap_err(), "has a soft limit (10) above its hard limit (5)");
-        for text in ["", ":", "x", "+5", "5:", "1:2:3", "-2", "99999999999999999999", "18446744073709551615"] {
+        assert_eq!(
+            Ulimit::parse("nofile", "10:5").unwrap_err(),
+            "has a soft limit (10) above its hard limit (5)"
+        );
+        for text in ["", ":", "x", "+5", "5:", "1:2:3", "-2", "99999999999999999999", "18446744073709551615"]
+        {
             assert!(Ulimit::parse("nofile", text).unwrap_err().ends_with(&format!("got {text:?}")), "{text}");
         }
-        assert!(Ulimit::parse("files", "5").unwrap_err().starts_with("is no resource limit; known are cpu, fsize"));
+        assert!(
+            Ulimit::parse("files", "5")
+                .unwrap_err()
+                .starts_with("is no resource limit; known are cpu, fsize")
+        );
     }
 }

@@ -9,8 +9,8 @@ use bivouac_sandbox::sanitise::Store;
 use bivouac_sandbox::tree_copy;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, openat2,
-    renameat_with,
+    CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
+    openat2, renameat_with,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -91,12 +91,16 @@ fn beneath(
         Err(errno) => return Err(failed("make", &path)(errno)),
     };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let directory = openat2(parent, name, DIRECTORY, Mode::empty(), resolve).map_err(|errno| match errno {
-        Errno::LOOP | Errno::NOTDIR => failed("use", &path)("it is not a directory any more; the task replaced it"),
-        errno => failed("open", &path)(errno),
-    })?;
+    let directory =
+        openat2(parent, name, DIRECTORY, Mode::empty(), resolve).map_err(|errno| match errno {
+            Errno::LOOP | Errno::NOTDIR => {
+                failed("use", &path)("it is not a directory any more; the task replaced it")
+            }
+            errno => failed("open", &path)(errno),
+        })?;
     if made {
-        fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(failed("own", &path))?;
+        fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .map_err(failed("own", &path))?;
         fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed("set the mode of", &path))?;
     }
     Ok(directory)

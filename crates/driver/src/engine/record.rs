@@ -83,7 +83,8 @@ impl Record {
         let path = run_dir.join(FILE);
         let mut bytes = Vec::new();
         let file = std::fs::File::open(&path);
-        file.and_then(|file| file.take(LARGEST).read_to_end(&mut bytes)).map_err(disk::failed("read", &path))?;
+        file.and_then(|file| file.take(LARGEST).read_to_end(&mut bytes))
+            .map_err(disk::failed("read", &path))?;
         serde_json::from_slice(&bytes).map_err(disk::failed("read", &path))
     }
 

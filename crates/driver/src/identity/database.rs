@@ -63,7 +63,11 @@ impl Database {
         Ok(Database {
             passwd: read(Path::new("/etc/passwd"))?,
             group: read(Path::new("/etc/group"))?,
-            more: more.into_iter().filter(|(_, key)| names_more(&switch, key)).map(|(topic, _)| topic).collect(),
+            more: more
+                .into_iter()
+                .filter(|(_, key)| names_more(&switch, key))
+                .map(|(topic, _)| topic)
+                .collect(),
         })
     }
 
@@ -124,7 +128,10 @@ fn getent(database: &str, key: &str) -> Option<String> {
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned))?
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned))?
 }
 
 fn user(line: &str) -> Option<User> {
@@ -139,23 +146,26 @@ fn user(line: &str) -> Option<User> {
 impl Users for Database {
     fn by_name(&self, name: &str) -> Option<User> {
         let prefix = format!("{name}:");
-        self.passwd
-            .lines()
-            .filter(|line| line.starts_with(&prefix))
-            .find_map(user)
-            .or_else(|| self.ask(Topic::Passwd, "passwd", name).as_deref().and_then(user).filter(|user| user.name == name))
+        self.passwd.lines().filter(|line| line.starts_with(&prefix)).find_map(user).or_else(|| {
+            self.ask(Topic::Passwd, "passwd", name).as_deref().and_then(user).filter(|user| user.name == name)
+        })
     }
 
     fn by_uid(&self, uid: u32) -> Option<User> {
         let asked = || self.ask(Topic::Passwd, "passwd", &uid.to_string());
         let of_uid = |user: &User| user.uid == uid;
-        self.passwd.lines().filter_map(user).find(of_uid).or_else(|| asked().as_deref().and_then(user).filter(of_uid))
+        self.passwd
+            .lines()
+            .filter_map(user)
+            .find(of_uid)
+            .or_else(|| asked().as_deref().and_then(user).filter(of_uid))
     }
 
     fn groups_of(&self, user: &User) -> Vec<u32> {
         let named = self.group.lines().filter_map(|line| {
             let mut fields = line.split(':');
-            let (_name, _password, gid, members) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+            let (_name, _password, gid, members) =
+                (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
             members.split(',').any(|member| member == user.name).then(|| parse_id(gid))?
         });
         let mut groups: Vec<u32> = named.collect();
@@ -175,7 +185,8 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n+nis\n+::::::\nbad:x:-1:0::/:\nshort:x:1\nbig:x:4294967295:1::/:\n\
         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\ntwin:x:0:5::/t:\nlast:x:7:8::/home/last:/bin/sh";
-    const GROUP: &str = "root:x:0:\nadm:x:4:last,nobody\n+\nbad:x:x:last\nwheel:x:10:last\nwheel2:x:10:last\nsly:x:11:lastx";
+    const GROUP: &str =
+        "root:x:0:\nadm:x:4:last,nobody\n+\nbad:x:x:last\nwheel:x:10:last\nwheel2:x:10:last\nsly:x:11:lastx";
 
     #[test]
     fn users_and_groups_are_found_and_bad_lines_passed_over() {

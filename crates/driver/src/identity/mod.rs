@@ -133,7 +133,9 @@ fn find(text: &str, users: &dyn Users) -> Result<User, IdentityError> {
             refused("a number must be written without leading zeros and be below 4294967295")
         })?;
         return match users.by_name(text) {
-            Some(other) if other.uid != uid => Err(IdentityError::Ambiguous { name: text.into(), uid: other.uid }),
+            Some(other) if other.uid != uid => {
+                Err(IdentityError::Ambiguous { name: text.into(), uid: other.uid })
+            }
             _ => users.by_uid(uid).ok_or(IdentityError::UnknownNumber(uid)),
         };
     }
@@ -210,14 +212,38 @@ mod tests {
     fn nothing_else_ever_becomes_user_0() {
         let long = "a".repeat(10 << 10);
         for user in [
-            "+0", "-1", "00", "0x0", " 0", "0 ", "1:0", ":", "1000:", "4294967295", "4294967296",
-            "18446744073709551616", "2147483648", "nobody\n", "root\0x", "root ", "٠", "０", "-", "--", long.as_str(), "77",
+            "+0",
+            "-1",
+            "00",
+            "0x0",
+            " 0",
+            "0 ",
+            "1:0",
+            ":",
+            "1000:",
+            "4294967295",
+            "4294967296",
+            "18446744073709551616",
+            "2147483648",
+            "nobody\n",
+            "root\0x",
+            "root ",
+            "٠",
+            "０",
+            "-",
+            "--",
+            long.as_str(),
+            "77",
         ] {
             let error = ask(user, RootRule::Allowed).unwrap_err();
             assert!(error.contains("user "), "{error}");
             assert!(error.len() < 400, "{error}");
         }
-        assert_eq!(ask("88", RootRule::Allowed).unwrap().identity.uid, 88, "a name of digits that says its own number");
+        assert_eq!(
+            ask("88", RootRule::Allowed).unwrap().identity.uid,
+            88,
+            "a name of digits that says its own number"
+        );
     }
 
     #[test]
@@ -225,7 +251,12 @@ mod tests {
         let none = IdRanges::default();
         let range = |text| IdRanges::parse(text).unwrap();
         let check = |uids: &IdRanges, gids: &IdRanges| {
-            let bounds = Bounds { root: RootRule::Refused, denied_uids: uids, denied_gids: gids, pseudo: PseudoUsers::Accepted };
+            let bounds = Bounds {
+                root: RootRule::Refused,
+                denied_uids: uids,
+                denied_gids: gids,
+                pseudo: PseudoUsers::Accepted,
+            };
             resolve("web", &database(), &bounds).map(drop).map_err(|error| error.to_string())
         };
         assert_eq!(check(&range("1-10"), &range("5-10")), Ok(()));
@@ -236,11 +267,22 @@ mod tests {
 
     #[test]
     fn users_of_the_client_are_known_only_where_accepted() {
-        assert_eq!(ask("nomad-80123", RootRule::Refused).unwrap_err(), IdentityError::Unknown("nomad-80123".into()).to_string());
+        assert_eq!(
+            ask("nomad-80123", RootRule::Refused).unwrap_err(),
+            IdentityError::Unknown("nomad-80123".into()).to_string()
+        );
         let none = IdRanges::default();
-        let bounds = Bounds { root: RootRule::Allowed, denied_uids: &none, denied_gids: &none, pseudo: PseudoUsers::Accepted };
+        let bounds = Bounds {
+            root: RootRule::Allowed,
+            denied_uids: &none,
+            denied_gids: &none,
+            pseudo: PseudoUsers::Accepted,
+        };
         let account = resolve("nomad-80123", &database(), &bounds).unwrap();
-        assert_eq!((account.identity.uid, account.identity.gid, account.home.as_str()), (80123, 80123, "/nonexistent"));
+        assert_eq!(
+            (account.identity.uid, account.identity.gid, account.home.as_str()),
+            (80123, 80123, "/nonexistent")
+        );
         for name in ["nomad-0", "nomad-00", "nomad-", "nomad-+1", "nomad-4294967295"] {
             assert!(resolve(name, &database(), &bounds).is_err(), "{name}");
         }

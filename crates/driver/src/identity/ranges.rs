@@ -48,7 +48,8 @@ fn range(element: &str) -> Result<(u32, u32), RangeError> {
 
 impl fmt::Display for IdRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let element = |(low, high): &(u32, u32)| if low == high { format!("{low}") } else { format!("{low}-{high}") };
+        let element =
+            |(low, high): &(u32, u32)| if low == high { format!("{low}") } else { format!("{low}-{high}") };
         f.write_str(&self.0.iter().map(element).collect::<Vec<_>>().join(","))
     }
 }
@@ -64,7 +65,17 @@ mod tests {
         }
         assert_eq!(IdRanges::parse("100-1"), Err(RangeError::Order));
         assert_eq!(IdRanges::parse("10-1"), Err(RangeError::Order));
-        for text in ["1-100,foo", "1-100,,200-300", "banana", "banana-10", "10-banana", "-1", "1-", "+1", "4294967295"] {
+        for text in [
+            "1-100,foo",
+            "1-100,,200-300",
+            "banana",
+            "banana-10",
+            "10-banana",
+            "-1",
+            "1-",
+            "+1",
+            "4294967295",
+        ] {
             assert_eq!(IdRanges::parse(text), Err(RangeError::Bound), "{text}");
         }
     }

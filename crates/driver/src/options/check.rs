@@ -187,7 +187,8 @@ fn convert(kind: &Kind, value: &Value, place: &Place) -> Result<Setting, Refused
             let Value::List(list) = value else { return Err(refused()) };
             let texts = list.iter().enumerate().map(|(index, value)| {
                 let place = place.element(index);
-                text(value).ok_or_else(|| Refused::at(&place, format!("must be text, got {}", value.describe())))
+                text(value)
+                    .ok_or_else(|| Refused::at(&place, format!("must be text, got {}", value.describe())))
             });
             Setting::Texts(texts.collect::<Result<_, _>>()?)
         }
@@ -303,7 +304,12 @@ mod tests {
     use proptest::prelude::*;
 
     static SMALL: &[Opt] = &[
-        free("word", Kind::Choice(&["private", "host"]), Preset::Unset("the operator's"), "A word of two words"),
+        free(
+            "word",
+            Kind::Choice(&["private", "host"]),
+            Preset::Unset("the operator's"),
+            "A word of two words",
+        ),
         free("number", Kind::Count { least: 1, most: 10 }, Preset::Count(3), "A number that is small"),
         free("size", Kind::Size, Preset::Unset("none at all"), "A size in bytes or so"),
         free("names", Kind::Pairs, Preset::Pairs(&[]), "Names with values of text"),
@@ -320,21 +326,34 @@ mod tests {
         let text = |pairs| small(pairs).unwrap_err();
         assert_eq!(text(vec![("word", "x".into())]), "word must be \"private\" or \"host\", got \"x\"");
         assert_eq!(text(vec![("number", 11.into())]), "number must be a whole number from 1 to 10, got 11");
-        assert_eq!(text(vec![("number", Value::Float(1.5))]), "number must be a whole number from 1 to 10, got 1.5");
-        assert_eq!(text(vec![("size", "64x".into())]), "size must be a number of bytes, or text such as \"64m\", got \"64x\"");
+        assert_eq!(
+            text(vec![("number", Value::Float(1.5))]),
+            "number must be a whole number from 1 to 10, got 1.5"
+        );
+        assert_eq!(
+            text(vec![("size", "64x".into())]),
+            "size must be a number of bytes, or text such as \"64m\", got \"64x\""
+        );
         assert_eq!(text(vec![("names", "x".into())]), "names must be a map of texts, got \"x\"");
         assert_eq!(text(vec![("number", 1.into()), ("number", 2.into())]), "number is given twice");
     }
 
     #[test]
     fn an_unknown_name_is_told_with_the_nearest() {
-        assert_eq!(small(vec![("numbr", 1.into())]).unwrap_err(), "config has no option \"numbr\"; did you mean \"number\"?");
+        assert_eq!(
+            small(vec![("numbr", 1.into())]).unwrap_err(),
+            "config has no option \"numbr\"; did you mean \"number\"?"
+        );
         assert_eq!(
             small(vec![("zzz", 1.into())]).unwrap_err(),
             "config has no option \"zzz\"; known here: word, number, size, names, inner"
         );
-        let inner = Value::List(vec![Value::map([("path", "/a".into())]), Value::map([("pth", "/a".into())])]);
-        assert_eq!(small(vec![("inner", inner)]).unwrap_err(), "inner[1] has no option \"pth\"; did you mean \"path\"?");
+        let inner =
+            Value::List(vec![Value::map([("path", "/a".into())]), Value::map([("pth", "/a".into())])]);
+        assert_eq!(
+            small(vec![("inner", inner)]).unwrap_err(),
+            "inner[1] has no option \"pth\"; did you mean \"path\"?"
+        );
         let missing = Value::List(vec![Value::Map(vec![])]);
         assert_eq!(small(vec![("inner", missing)]).unwrap_err(), "inner[0].path is required and missing");
     }
@@ -342,13 +361,18 @@ mod tests {
     #[test]
     fn values_turn_into_each_other_as_in_hcl() {
         let settings = small(vec![("number", "7".into()), ("size", 5.into()), ("word", "".into())]).unwrap();
-        assert_eq!((settings.count("number"), settings.size("size"), settings.text("word")), (Some(7), Some(5), None));
+        assert_eq!(
+            (settings.count("number"), settings.size("size"), settings.text("word")),
+            (Some(7), Some(5), None)
+        );
         assert_eq!(small(vec![("number", Value::Null)]).unwrap().count("number"), Some(3));
     }
 
     #[test]
     fn sizes_have_units() {
-        for (text, bytes) in [("0", 0), ("64m", 64 << 20), ("64M", 64 << 20), ("1 GiB", 1 << 30), ("3kb", 3072)] {
+        for (text, bytes) in
+            [("0", 0), ("64m", 64 << 20), ("64M", 64 << 20), ("1 GiB", 1 << 30), ("3kb", 3072)]
+        {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
         for text in ["", "m", "-1", "1.5g", "99999999999999999999", "18446744073709551615k", "5x"] {

@@ -179,7 +179,9 @@ mod tests {
             every(list, &mut |siblings, option| {
                 let twins = siblings.iter().filter(|other| other.name == option.name).count();
                 assert_eq!(twins, 1, "{}", option.name);
-                assert!(option.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+                assert!(
+                    option.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+                );
             });
         }
     }
@@ -190,7 +192,11 @@ mod tests {
             every(list, &mut |_, option| {
                 assert!(option.help.len() > 15, "{}", option.name);
                 assert!(option.help.starts_with(|c: char| c.is_uppercase()), "{}", option.name);
-                assert!(!option.help.ends_with('.'), "{}: a fragment of a table has no full stop", option.name);
+                assert!(
+                    !option.help.ends_with('.'),
+                    "{}: a fragment of a table has no full stop",
+                    option.name
+                );
                 assert_eq!(option.since, FIRST);
             });
         }
@@ -223,6 +229,9 @@ mod tests {
     fn what_is_allowed_reads_as_a_sentence() {
         assert_eq!(Kind::Choice(&["private", "host"]).allowed(), "must be \"private\" or \"host\"");
         assert_eq!(Kind::Choice(&["a", "b", "c"]).allowed(), "must be \"a\", \"b\" or \"c\"");
-        assert_eq!(Kind::Count { least: -1000, most: 1000 }.allowed(), "must be a whole number from -1000 to 1000");
+        assert_eq!(
+            Kind::Count { least: -1000, most: 1000 }.allowed(),
+            "must be a whole number from -1000 to 1000"
+        );
     }
 }

@@ -25,7 +25,7 @@ pub static TASK: &[Opt] = &[
         "Capabilities to take from the default set, or \"all\" to begin with none"),
 
     bounded("ulimit", Pairs, Unset("as the host starts programs"), "max_ulimit",
-        "Resource limits as \"soft:hard\", one number for both, or \"unlimited\": nofile, core, memlock, stack, ..."),
+        "Resource limits as \"soft:hard\", one number for both, or \"unlimited\": nofile, core, memlock, stack and the others of getrlimit(2)"),
     bounded("pids_limit", Count { least: 1, most: 4_194_304 }, Unset("the operator's default_pids_limit"), "max_pids_limit",
         "Largest number of processes and threads"),
     bounded("seccomp", Choice(&["default", "unconfined"]), Preset::Text("default"), "allow_unconfined",
@@ -53,7 +53,7 @@ pub static TASK: &[Opt] = &[
     free("init", Flag, Preset::Flag(false),
         "Whether a tiny first process reaps orphans and passes signals on, so that signals without a handler end the command"),
     free("kill_mode", Choice(&["process", "group"]), Preset::Text("process"),
-        "Whether lack of memory kills one process of the task or all of it together (group; needs cgroup v2)"),
+        "Whether a stop signals the first process or all of them, and lack of memory kills one or all (group; the latter needs cgroup v2)"),
     free("cgroup_mode", PRIVATE_OR_HOST, Preset::Text("host"),
         "Whether /proc/self/cgroup shows the task as the top (private) or its path on the host"),
     free("oom_score_adj", Count { least: 0, most: 1000 }, Preset::Count(0),
@@ -82,7 +82,12 @@ static MOUNT: &[Opt] = &[
         Preset::Text("private"),
         "Whether mounts that the host makes below it later appear in the task",
     ),
-    free("size", Size, Unset("half of the machine's memory"), "Size of a tmpfs, charged to the task's memory"),
+    free(
+        "size",
+        Size,
+        Unset("half of the machine's memory"),
+        "Size of a tmpfs, charged to the task's memory",
+    ),
     free("mode", Text, Preset::Text("1777"), "Mode of a tmpfs' top directory, in octal"),
     free("exec", Flag, Preset::Flag(false), "Whether programs in a tmpfs may be run"),
 ];
@@ -90,7 +95,12 @@ static MOUNT: &[Opt] = &[
 static DEVICE: &[Opt] = &[
     free("host_path", Text, Required, "The device node on the host"),
     free("container_path", Text, Unset("the same as host_path"), "Where in the task, below /dev"),
-    free("cgroup_permissions", Text, Preset::Text("rwm"), "What is allowed: some of r (read), w (write) and m (make)"),
+    free(
+        "cgroup_permissions",
+        Text,
+        Preset::Text("rwm"),
+        "What is allowed: some of r (read), w (write) and m (make)",
+    ),
 ];
 
 static DNS: &[Opt] = &[

@@ -13,7 +13,11 @@ use bivouac_sandbox::{HostPath, TaskPath};
 impl Resolver<'_> {
     /// In this order: `/alloc`, `/secrets`, generated files without an `/etc` to lie in, what the face brings, what
     /// the task asks for.
-    pub(super) fn mounts(&self, request: &TaskRequest, files: &[Preparation]) -> Result<Vec<Mount>, TaskError> {
+    pub(super) fn mounts(
+        &self,
+        request: &TaskRequest,
+        files: &[Preparation],
+    ) -> Result<Vec<Mount>, TaskError> {
         let directories = &request.directories;
         let mut mounts = vec![
             bind(directories.shared.clone(), "/alloc", Access::ReadWrite)?,
@@ -64,8 +68,12 @@ impl Resolver<'_> {
             }),
             MountAsked::Bind { source, target, access, propagation } => {
                 let source = self.allowed_source(source, *access, &place.field("source"))?;
-                let what =
-                    MountKind::Bind { source, access: *access, trust: Trust::Stripped, propagation: *propagation };
+                let what = MountKind::Bind {
+                    source,
+                    access: *access,
+                    trust: Trust::Stripped,
+                    propagation: *propagation,
+                };
                 Ok(Mount { target: target.clone(), what })
             }
         }
@@ -79,8 +87,15 @@ impl Resolver<'_> {
             rules => rules.iter().map(|rule| rule.path.to_string()).collect::<Vec<_>>().join(", "),
         };
         // Before the look: a task learns nothing about paths that are none of its business.
-        let outside =
-            || Refused::at(place, format!("{source} is not below a path that the operator allows (allow_mount_paths: {})", named()));
+        let outside = || {
+            Refused::at(
+                place,
+                format!(
+                    "{source} is not below a path that the operator allows (allow_mount_paths: {})",
+                    named()
+                ),
+            )
+        };
         let lexically = rules.iter().any(|rule| source.is_within(&rule.path));
         if !lexically {
             return Err(outside());
@@ -97,7 +112,9 @@ impl Resolver<'_> {
             return Err(outside());
         }
         if access == Access::ReadWrite && allowing.iter().all(|rule| rule.access == Access::ReadOnly) {
-            let text = format!("{source} may only be mounted with readonly = true (the operator's allow_mount_paths)");
+            let text = format!(
+                "{source} may only be mounted with readonly = true (the operator's allow_mount_paths)"
+            );
             return Err(Refused::at(place, text));
         }
         Ok(real)
@@ -114,14 +131,23 @@ impl Resolver<'_> {
         for (index, device) in request.config.devices.iter().enumerate() {
             let place = Place::top().field("devices").element(index).field("host_path");
             if !self.operator.allow_devices.iter().any(|allowed| device.host.is_within(allowed)) {
-                let text = format!("{} is not among the devices that the operator allows (allow_devices)", device.host);
+                let text = format!(
+                    "{} is not among the devices that the operator allows (allow_devices)",
+                    device.host
+                );
                 return Err(Refused::at(&place, text));
             }
             let node = crate::host::device(self.files, &device.host, &device.target);
-            grants.push(DeviceGrant { node: node.map_err(|text| Refused::at(&place, text))?, access: device.access });
+            grants.push(DeviceGrant {
+                node: node.map_err(|text| Refused::at(&place, text))?,
+                access: device.access,
+            });
         }
         if let Some(outside) = grants.iter().find(|grant| !grant.node.target.as_path().starts_with("/dev")) {
-            return Err(refused("devices", format!("{} must be below /dev in the task", outside.node.target)));
+            return Err(refused(
+                "devices",
+                format!("{} must be below /dev in the task", outside.node.target),
+            ));
         }
         Ok(grants)
     }

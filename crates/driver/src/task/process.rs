@@ -45,10 +45,16 @@ impl Resolver<'_> {
     fn confinement(&self, request: &TaskRequest, granted: &Granted) -> Result<Confinement, Refused> {
         let config = &request.config;
         if config.seccomp == Seccomp::Unconfined && !self.operator.allow_unconfined {
-            return Err(refused("seccomp", "= \"unconfined\" is not allowed here; the operator's option allow_unconfined permits it"));
+            return Err(refused(
+                "seccomp",
+                "= \"unconfined\" is not allowed here; the operator's option allow_unconfined permits it",
+            ));
         }
         if config.compat32 == Compat32::Full && !self.operator.allow_compat32 {
-            return Err(refused("compat32", "= \"full\" is not allowed here; the operator's option allow_compat32 permits it"));
+            return Err(refused(
+                "compat32",
+                "= \"full\" is not allowed here; the operator's option allow_compat32 permits it",
+            ));
         }
         let filter = seccomp::compile(&Request {
             profile: match config.seccomp {
@@ -73,7 +79,11 @@ impl Resolver<'_> {
         let mut rlimits = Vec::new();
         for limit in own.iter().chain(unset) {
             self.check_ulimit(limit, account)?;
-            rlimits.push(Rlimit { resource: limit.resource, soft: limit.soft.number(), hard: limit.hard.number() });
+            rlimits.push(Rlimit {
+                resource: limit.resource,
+                soft: limit.soft.number(),
+                hard: limit.hard.number(),
+            });
         }
         if request.config.core == CoreDumps::Off {
             let core = resource_number("core").unwrap_or(4);
@@ -93,12 +103,20 @@ impl Resolver<'_> {
             let text = "counts every process of user nobody on this host, of other tasks too; use pids_limit, which counts this task's only";
             return Err(refused(&place, text));
         }
-        if let Some(ceiling) = self.operator.ulimit_ceiling(limit.resource).filter(|ceiling| limit.hard > ceiling.hard) {
-            let text = format!("= {} is above what the operator allows (max_ulimit {} = {})", limit.hard, limit.name, ceiling.hard);
+        if let Some(ceiling) =
+            self.operator.ulimit_ceiling(limit.resource).filter(|ceiling| limit.hard > ceiling.hard)
+        {
+            let text = format!(
+                "= {} is above what the operator allows (max_ulimit {} = {})",
+                limit.hard, limit.name, ceiling.hard
+            );
             return Err(refused(&place, text));
         }
         let may_raise = self.facts.powers.held.contains(CapSet::SYS_RESOURCE);
-        let hard = usize::try_from(limit.resource).ok().and_then(|number| self.facts.hard_limits.get(number)).copied();
+        let hard = usize::try_from(limit.resource)
+            .ok()
+            .and_then(|number| self.facts.hard_limits.get(number))
+            .copied();
         if let Some(hard) = hard.filter(|hard| !may_raise && limit.hard.number() > *hard) {
             let hard = if hard == u64::MAX { Limit::Unlimited } else { Limit::At(hard) };
             let text = format!(

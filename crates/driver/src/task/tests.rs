@@ -37,7 +37,12 @@ fn request(pairs: Vec<(&str, Value)>) -> TaskRequest {
         user: String::new(),
         root: RootRule::Refused,
         pseudo_users: PseudoUsers::Unknown,
-        resources: Resources { cpu_mhz: 100, total_mhz: 10_000, memory_mib: Some(300), ..Resources::default() },
+        resources: Resources {
+            cpu_mhz: 100,
+            total_mhz: 10_000,
+            memory_mib: Some(300),
+            ..Resources::default()
+        },
         placement: Placement::Ours { parent: GroupPath::ROOT, name: GroupName::new("bivouac-test").unwrap() },
         network: Network::Host,
         hostname: None,
@@ -51,7 +56,10 @@ fn request(pairs: Vec<(&str, Value)>) -> TaskRequest {
 fn facts() -> Facts {
     let all = CapSet::up_to(40);
     Facts {
-        users: Database::from_text("root:x:0:0::/root:\nnobody:x:65534:65534::/nonexistent:\nweb:x:1000:1000::/home/web:\n", ""),
+        users: Database::from_text(
+            "root:x:0:0::/root:\nnobody:x:65534:65534::/nonexistent:\nweb:x:1000:1000::/home/web:\n",
+            "",
+        ),
         powers: Powers { known: all, held: all },
         features: KernelFeatures::NEWEST,
         hard_limits: [u64::MAX; 16],
@@ -66,7 +74,8 @@ fn resolve_with(operator: Vec<(&str, Value)>, facts: &Facts, request: &TaskReque
     let operator = OperatorConfig::decode(&Value::map(operator)).unwrap();
     let cgroups = bivouac_cgroup::Host::parse(V2).unwrap();
     let files = PaperHost::usual();
-    let resolver = Resolver { operator: &operator, facts, cgroups: &cgroups, files: &files, layers: &DryLayers };
+    let resolver =
+        Resolver { operator: &operator, facts, cgroups: &cgroups, files: &files, layers: &DryLayers };
     resolver.resolve(request).map_err(|error| error.to_string())
 }
 
@@ -81,7 +90,10 @@ fn a_plain_task() {
     assert_eq!(process.identity.uid, 65534);
     assert_eq!(process.capabilities.ambient.bits(), 0xa804_05fb);
     assert!(process.confinement.filter.is_some(), "the default profile is a filter");
-    assert_eq!((process.confinement.gain, process.init, process.umask), (PrivilegeGain::Possible, Init::Command, 0o022));
+    assert_eq!(
+        (process.confinement.gain, process.init, process.umask),
+        (PrivilegeGain::Possible, Init::Command, 0o022)
+    );
     let mounts: Vec<String> = task.sandbox.mounts.iter().map(|mount| mount.target.to_string()).collect();
     assert_eq!(mounts, ["/alloc", "/alloc/logs"]);
     assert!(task.preparations.is_empty() && task.notes.is_empty());
@@ -97,8 +109,14 @@ fn x1_x38_isolation_modes() {
         ("host", "private", Private),
     ] {
         let operator = ["default_pid_mode", "default_ipc_mode"].map(|name| (name, default.into()));
-        let task = resolve(operator.to_vec(), ["pid_mode", "ipc_mode"].map(|name| (name, own.into())).to_vec()).unwrap();
-        assert_eq!((task.sandbox.namespaces.pid, task.sandbox.namespaces.ipc), (answer, answer), "{default} {own}");
+        let task =
+            resolve(operator.to_vec(), ["pid_mode", "ipc_mode"].map(|name| (name, own.into())).to_vec())
+                .unwrap();
+        assert_eq!(
+            (task.sandbox.namespaces.pid, task.sandbox.namespaces.ipc),
+            (answer, answer),
+            "{default} {own}"
+        );
     }
     let mixed = resolve(vec![], vec![("pid_mode", "host".into())]).unwrap().sandbox.namespaces;
     assert_eq!((mixed.pid, mixed.ipc), (Host, Private));
@@ -113,14 +131,20 @@ fn what_the_operator_must_allow_is_refused_by_name() {
         error(vec![("pids_limit", 40_000.into())]),
         "failed driver config validation: pids_limit 40000 is above what the operator allows (max_pids_limit 32768)"
     );
-    assert_eq!(error(vec![("cap_add", Value::texts(["net_admin"]))]), "driver does not allow the following capabilities: net_admin");
+    assert_eq!(
+        error(vec![("cap_add", Value::texts(["net_admin"]))]),
+        "driver does not allow the following capabilities: net_admin"
+    );
     let mount = |source: &str| Value::map([("source", Value::from(source)), ("target", "/data".into())]);
     assert_eq!(
         error(vec![("mount", mount("/srv/data"))]),
         "failed driver config validation: mount[0].source /srv/data is not below a path that the operator allows (allow_mount_paths: none are allowed)"
     );
     let device = Value::map([("host_path", Value::from("/dev/fuse"))]);
-    assert!(error(vec![("devices", device)]).ends_with("is not among the devices that the operator allows (allow_devices)"));
+    assert!(
+        error(vec![("devices", device)])
+            .ends_with("is not among the devices that the operator allows (allow_devices)")
+    );
     let ulimit = |name, value: &str| Value::map([(name, Value::from(value))]);
     assert!(error(vec![("ulimit", ulimit("rtprio", "50"))]).contains("max_ulimit rtprio = 0"));
     assert!(error(vec![("ulimit", ulimit("nproc", "50"))]).contains("pids_limit"));
@@ -130,7 +154,14 @@ fn what_the_operator_must_allow_is_refused_by_name() {
 fn mounts_within_what_the_operator_allows() {
     let allow = |path: &str| vec![("allow_mount_paths", Value::texts([path]))];
     let mount = |source: &str, readonly: bool| {
-        vec![("mount", Value::map([("source", Value::from(source)), ("target", "/data".into()), ("readonly", readonly.into())]))]
+        vec![(
+            "mount",
+            Value::map([
+                ("source", Value::from(source)),
+                ("target", "/data".into()),
+                ("readonly", readonly.into()),
+            ]),
+        )]
     };
     let task = resolve(allow("/srv"), mount("/srv/data", false)).unwrap();
     let last = task.sandbox.mounts.last().unwrap();
@@ -144,8 +175,11 @@ fn mounts_within_what_the_operator_allows() {
 
 #[test]
 fn e13_a_device_and_x11_its_place() {
-    let device = Value::map([("host_path", "/dev/fuse"), ("container_path", "/dev/inserted")].map(|(n, v)| (n, Value::from(v))));
-    let task = resolve(vec![("allow_devices", Value::texts(["/dev/fuse"]))], vec![("devices", device)]).unwrap();
+    let device = Value::map(
+        [("host_path", "/dev/fuse"), ("container_path", "/dev/inserted")].map(|(n, v)| (n, Value::from(v))),
+    );
+    let task =
+        resolve(vec![("allow_devices", Value::texts(["/dev/fuse"]))], vec![("devices", device)]).unwrap();
     let [device] = task.sandbox.devices.as_slice() else { panic!("{:?}", task.sandbox.devices) };
     assert_eq!((device.target.to_string().as_str(), device.major, device.minor), ("/dev/inserted", 10, 229));
 }
@@ -156,7 +190,10 @@ fn x37_a_file_entry_without_execute_bit_is_copied() {
     let task = resolve_with(
         vec![("chroot_env", env)],
         &facts(),
-        &TaskRequest { config: TaskConfig::decode(&Value::map([("command", Value::from("/bin/hello"))])).unwrap(), ..request(vec![]) },
+        &TaskRequest {
+            config: TaskConfig::decode(&Value::map([("command", Value::from("/bin/hello"))])).unwrap(),
+            ..request(vec![])
+        },
     )
     .unwrap();
     assert_eq!(task.preparations, [Preparation::Executable { from: path("/image/hello"), name: "0".into() }]);
@@ -171,7 +208,11 @@ fn name_resolution_of_an_own_network() {
         upstream: Some("nameserver 10.0.0.1\n".into()),
     };
     let facts = Facts { resolver: stub, ..facts() };
-    let own = TaskRequest { network: Network::Own, hostname: Some(Hostname::new("web-0").unwrap()), ..request(vec![]) };
+    let own = TaskRequest {
+        network: Network::Own,
+        hostname: Some(Hostname::new("web-0").unwrap()),
+        ..request(vec![])
+    };
     let task = resolve_with(vec![], &facts, &own).unwrap();
     let names: Vec<(&str, &str)> = task
         .preparations
@@ -186,7 +227,9 @@ fn name_resolution_of_an_own_network() {
     assert_eq!(names[2], ("hostname", "web-0\n"));
     let host = resolve_with(vec![], &facts, &request(vec![])).unwrap();
     assert!(host.preparations.is_empty(), "the host's own stub answers in the host's network");
-    let shown = |task: &Task| task.sandbox.root.entries.iter().any(|entry| entry.source.to_string().ends_with("stub-resolv.conf"));
+    let shown = |task: &Task| {
+        task.sandbox.root.entries.iter().any(|entry| entry.source.to_string().ends_with("stub-resolv.conf"))
+    };
     assert!(shown(&host) && !shown(&task));
 }
 
@@ -200,10 +243,19 @@ fn without_an_etc_generated_files_are_mounts() {
 
 #[test]
 fn limits_and_cores() {
-    let task = resolve(vec![], vec![("ulimit", Value::map([("nofile", Value::from("1024:4096"))])), ("core", "off".into())]).unwrap();
-    let limits: Vec<(u32, u64, u64)> = task.sandbox.process.rlimits.iter().map(|l| (l.resource, l.soft, l.hard)).collect();
+    let task = resolve(
+        vec![],
+        vec![("ulimit", Value::map([("nofile", Value::from("1024:4096"))])), ("core", "off".into())],
+    )
+    .unwrap();
+    let limits: Vec<(u32, u64, u64)> =
+        task.sandbox.process.rlimits.iter().map(|l| (l.resource, l.soft, l.hard)).collect();
     assert_eq!(limits, [(7, 1024, 4096), (4, 1, 1)]);
-    let poor = Facts { hard_limits: [512; 16], powers: Powers { known: CapSet::up_to(40), held: CapSet::EMPTY }, ..facts() };
+    let poor = Facts {
+        hard_limits: [512; 16],
+        powers: Powers { known: CapSet::up_to(40), held: CapSet::EMPTY },
+        ..facts()
+    };
     let request = request(vec![("ulimit", Value::map([("nofile", Value::from("1024"))]))]);
     assert!(resolve_with(vec![], &poor, &request).unwrap_err().contains("above Bivouac's own limit (512)"));
 }
@@ -211,7 +263,11 @@ fn limits_and_cores() {
 #[test]
 fn root_needs_the_operator() {
     let root = || TaskRequest { user: "root".into(), ..request(vec![]) };
-    assert!(resolve_with(vec![], &facts(), &root()).unwrap_err().starts_with("failed host user validation: running as user \"root\" is disallowed"));
+    assert!(
+        resolve_with(vec![], &facts(), &root())
+            .unwrap_err()
+            .starts_with("failed host user validation: running as user \"root\" is disallowed")
+    );
     let task = resolve_with(vec![("allow_root", true.into())], &facts(), &root()).unwrap();
     assert_eq!(task.sandbox.process.capabilities.effective.bits(), 0x3f_ffff_ffff);
 }

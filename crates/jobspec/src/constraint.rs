@@ -72,12 +72,11 @@ fn items(list: &str) -> impl Iterator<Item = &str> {
 
 /// Numbers as numbers, the rest as text.
 fn order(left: &str, right: &str) -> Ordering {
-    match (left.parse::<i64>(), right.parse::<i64>()) {
-        (Ok(left), Ok(right)) => return left.cmp(&right),
-        _ => match (left.parse::<f64>(), right.parse::<f64>()) {
-            (Ok(left), Ok(right)) => return left.total_cmp(&right),
-            _ => {}
-        },
+    if let (Ok(left), Ok(right)) = (left.parse::<i64>(), right.parse::<i64>()) {
+        return left.cmp(&right);
+    }
+    if let (Ok(left), Ok(right)) = (left.parse::<f64>(), right.parse::<f64>()) {
+        return left.total_cmp(&right);
     }
     left.cmp(right)
 }

@@ -20,9 +20,18 @@ pub(crate) struct Context<'a> {
     pub(crate) notes: RefCell<Vec<Note>>,
 }
 
+/// Problems kept of one file; nobody reads more.
+const MAX_PROBLEMS: usize = 1_000;
+
 impl Context<'_> {
+    fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= MAX_PROBLEMS
+    }
+
     pub(crate) fn report(&self, problem: impl Into<Box<Diagnostic>>) {
-        self.problems.borrow_mut().push(*problem.into());
+        if !self.is_full() {
+            self.problems.borrow_mut().push(*problem.into());
+        }
     }
 
     pub(crate) fn error(&self, span: Span, message: impl Into<String>) {
@@ -375,7 +384,7 @@ impl<'c, 'a> Reader<'c, 'a> {
         let asked = self.asked.borrow();
         for attr in self.attrs {
             let name = attr.name.text.as_str();
-            if asked.attrs.contains(&name) {
+            if asked.attrs.contains(&name) || self.cx.is_full() {
                 continue;
             }
             let problem =

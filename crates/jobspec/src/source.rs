@@ -7,7 +7,7 @@ use std::fmt;
 /// Largest accepted job or variable file in bytes, as Nomad's own limit for stored job sources.
 pub const MAX_BYTES: usize = 1 << 20;
 /// Largest number of items (values, assignments, blocks, operators) in one file.
-const MAX_ITEMS: usize = 100_000;
+const MAX_ITEMS: usize = 60_000;
 /// Largest number of assignments directly within one pair of braces.
 const MAX_KEYS: usize = 5_000;
 /// Deepest nesting of brackets, braces, parentheses and template sequences.
@@ -143,12 +143,9 @@ fn check_text(file: u16, text: &str) -> Result<(), Box<Diagnostic>> {
         Err(Diagnostic::boxed(Span { file, start: at as u32, end: at as u32 + 1 }, message))
     };
     if text.starts_with('\u{feff}') {
-        return match Diagnostic::new(
-            Span { file, start: 0, end: 3 },
-            "the file begins with a byte order mark",
-        ) {
-            problem => Err(Box::new(problem.help("save the file as UTF-8 without a byte order mark"))),
-        };
+        let problem =
+            Diagnostic::new(Span { file, start: 0, end: 3 }, "the file begins with a byte order mark");
+        return Err(Box::new(problem.help("save the file as UTF-8 without a byte order mark")));
     }
     if let Some(at) = text.find('\0') {
         return fail(at, "the file contains a NUL byte".into());

@@ -95,17 +95,17 @@ impl Number {
     }
 
     /// Sum; `None` if it leaves the range.
-    pub fn add(self, other: Number) -> Option<Number> {
+    pub fn checked_add(self, other: Number) -> Option<Number> {
         self.combine(other, i128::checked_add, |a, b| a + b)
     }
 
     /// Difference; `None` if it leaves the range.
-    pub fn sub(self, other: Number) -> Option<Number> {
+    pub fn checked_sub(self, other: Number) -> Option<Number> {
         self.combine(other, i128::checked_sub, |a, b| a - b)
     }
 
     /// Product; `None` if it leaves the range.
-    pub fn mul(self, other: Number) -> Option<Number> {
+    pub fn checked_mul(self, other: Number) -> Option<Number> {
         let exact = || {
             let ((a, scale_a), (b, scale_b)) = (self.decimal()?, other.decimal()?);
             Number::from_decimal(a.checked_mul(b)?, scale_a + scale_b)
@@ -114,7 +114,7 @@ impl Number {
     }
 
     /// Quotient; `None` for division by zero.
-    pub fn div(self, other: Number) -> Option<Number> {
+    pub fn checked_div(self, other: Number) -> Option<Number> {
         match (self, other) {
             (Number::Int(a), Number::Int(b)) if b != 0 && a.checked_rem(b) == Some(0) => {
                 a.checked_div(b).map(Number::Int)
@@ -124,7 +124,7 @@ impl Number {
     }
 
     /// Remainder with the sign of the dividend; `None` for division by zero.
-    pub fn rem(self, other: Number) -> Option<Number> {
+    pub fn checked_rem(self, other: Number) -> Option<Number> {
         if other.to_f64() == 0.0 {
             return None;
         }
@@ -358,12 +358,15 @@ mod tests {
     #[test]
     fn decimal_arithmetic() {
         let number = |text: &str| Number::parse(text).unwrap();
-        assert_eq!(number("0.1").add(number("0.2")).unwrap().to_string(), "0.3");
-        assert_eq!(number("1.1").mul(number("1.1")).unwrap().to_string(), "1.21");
-        assert_eq!(number("9007199254740993").add(number("0")).unwrap().to_string(), "9007199254740993");
-        assert_eq!(number("7").div(number("2")).unwrap().to_string(), "3.5");
-        assert_eq!(number("-7").rem(number("3")).unwrap().to_string(), "-1");
-        assert!(number("1").div(number("0")).is_none());
+        assert_eq!(number("0.1").checked_add(number("0.2")).unwrap().to_string(), "0.3");
+        assert_eq!(number("1.1").checked_mul(number("1.1")).unwrap().to_string(), "1.21");
+        assert_eq!(
+            number("9007199254740993").checked_add(number("0")).unwrap().to_string(),
+            "9007199254740993"
+        );
+        assert_eq!(number("7").checked_div(number("2")).unwrap().to_string(), "3.5");
+        assert_eq!(number("-7").checked_rem(number("3")).unwrap().to_string(), "-1");
+        assert!(number("1").checked_div(number("0")).is_none());
         assert!(Number::parse("1e400").is_none());
         assert!(Number::parse("0x10").is_none());
         assert!(Number::parse("inf").is_none());

@@ -1,4 +1,5 @@
 //! Every job file of the corpus: its typed job as a snapshot, and its values against a real Nomad if one is here.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking and says what it skips")]
 
 use bivouac_jobspec::{FolderFiles, Input, Outcome, SourceFile, VariableSources, parse};
 use std::path::{Path, PathBuf};

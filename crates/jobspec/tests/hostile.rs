@@ -1,4 +1,5 @@
 //! Input that wants to hurt: no panic, no overflow, an answer in time, and errors with a place.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking and says what it skips")]
 
 use bivouac_jobspec::{Input, SourceFile, parse};
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! Mistakes that people make, and what they read: one snapshot of the rendered errors per theme.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking and says what it skips")]
 
 use bivouac_jobspec::{Feature, Input, SourceFile, Support, VariableSources, parse};
 use std::fmt::Write as _;
@@ -41,6 +42,7 @@ fn all(cases: &[String]) -> String {
 fn syntax() {
     insta::assert_snapshot!(all(&[
         String::new(),
+        "{ \"job\": {} }".into(),
         "job \"a\" {".into(),
         "job \"a\" {}".into(),
         "job {\n group \"g\" {\n".to_owned() + T + "\n}\n}",

@@ -147,13 +147,11 @@ impl Evaluator<'_> {
             let value = self.eval(&each.value, &inner)?;
             if each.grouping {
                 groups.entry(key).or_default().push(value);
-            } else if map.contains_key(&key) {
+            } else if let Some(_first) = map.insert(key.clone(), value) {
                 return Err(Box::new(
                     Diagnostic::new(key_expr.span, format!("two elements have the key {key:?}"))
                         .help("write `...` after the value to group values by key"),
                 ));
-            } else {
-                map.insert(key, value);
             }
         }
         Ok(match (&each.key, each.grouping) {

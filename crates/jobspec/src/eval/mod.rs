@@ -169,7 +169,7 @@ impl Evaluator<'_> {
                 let at = args.last().map_or(span, |arg| arg.span);
                 return Err(Diagnostic::boxed(at, format!("`...` needs a list, this is {}", last.kind())));
             };
-            self.bytes(span, items.len() * size_of::<Value>())?;
+            self.bytes(span, size_of_val(items))?;
             values.extend(items.iter().cloned());
         }
         self.budget.steps(values.len()).map_err(|message| Diagnostic::boxed(span, message))?;

@@ -12,7 +12,7 @@ pub(super) fn not(value: Value, span: Span) -> Fallible {
 
 pub(super) fn negate(value: Value, span: Span) -> Fallible {
     let number = number(&value, span)?;
-    Number::Int(0).sub(number).map(Value::Number).ok_or_else(|| too_large(span))
+    Number::Int(0).checked_sub(number).map(Value::Number).ok_or_else(|| too_large(span))
 }
 
 /// A value with its place.
@@ -36,15 +36,15 @@ pub(super) fn binary(operator: Binary, left: At, right: At, whole: Span) -> Fall
         Binary::Add | Binary::Subtract | Binary::Multiply | Binary::Divide | Binary::Remainder => {
             let (a, b) = (number(&left.0, left.1)?, number(&right.0, right.1)?);
             let result = match operator {
-                Binary::Add => a.add(b),
-                Binary::Subtract => a.sub(b),
-                Binary::Multiply => a.mul(b),
+                Binary::Add => a.checked_add(b),
+                Binary::Subtract => a.checked_sub(b),
+                Binary::Multiply => a.checked_mul(b),
                 Binary::Divide if b == Number::Int(0) => {
                     return Err(Diagnostic::boxed(right.1, "division by zero"));
                 }
-                Binary::Divide => a.div(b),
+                Binary::Divide => a.checked_div(b),
                 _ if b == Number::Int(0) => return Err(Diagnostic::boxed(right.1, "division by zero")),
-                _ => a.rem(b),
+                _ => a.checked_rem(b),
             };
             result.map(Value::Number).ok_or_else(|| too_large(whole))
         }

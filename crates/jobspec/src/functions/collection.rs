@@ -89,7 +89,7 @@ fn concat(call: &Call<'_>) -> Answer {
     let mut out = Vec::new();
     for at in 0..call.args.len() {
         let items = call.list(at)?;
-        call.charge(items.len() * size_of::<Value>())?;
+        call.charge(size_of_val(items))?;
         out.extend(items.iter().cloned());
     }
     Ok(Value::list(out))
@@ -174,7 +174,7 @@ fn range(call: &Call<'_>) -> Answer {
             return Err(Problem::from(format!("makes more than {MAX_RANGE} elements")));
         }
         out.push(Value::Number(at));
-        at = at.add(step).ok_or("the result is too large")?;
+        at = at.checked_add(step).ok_or("the result is too large")?;
     }
     call.give_list(out)
 }

@@ -35,7 +35,7 @@ fn base64decode(call: &Call<'_>) -> Answer {
     let text = call.text(0)?;
     let bad = || call.bad(0, "this is not base 64");
     let clean: Vec<u8> = text.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect();
-    if clean.len() % 4 != 0 {
+    if !clean.len().is_multiple_of(4) {
         return Err(bad());
     }
     let padding = clean.iter().rev().take_while(|byte| **byte == b'=').count();

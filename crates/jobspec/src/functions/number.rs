@@ -28,7 +28,7 @@ fn float(value: f64) -> Answer {
 fn abs(call: &Call<'_>) -> Answer {
     let number = call.number(0)?;
     let positive =
-        if number.order(Number::Int(0)).is_lt() { Number::Int(0).sub(number) } else { Some(number) };
+        if number.order(Number::Int(0)).is_lt() { Number::Int(0).checked_sub(number) } else { Some(number) };
     positive.map(Value::Number).ok_or_else(|| "the result is too large".into())
 }
 

@@ -14,6 +14,14 @@ use ast::{Body, Expr, Part};
 /// The first syntax error, or all places where Nomad's parser is stricter than `hcl-edit`.
 pub(crate) fn parse_file(sources: &Sources, file: u16) -> Result<Body, Vec<Diagnostic>> {
     let (_, text) = sources.file(file);
+    if text.trim_start().starts_with('{') {
+        let at = (text.len() - text.trim_start().len()) as u32;
+        let problem = Diagnostic::new(
+            Span { file, start: at, end: at + 1 },
+            "this version reads no JSON job files yet",
+        );
+        return Err(vec![problem.help("write the job in HCL: job \"name\" { ... }")]);
+    }
     let body =
         hcl_edit::parser::parse_body(text).map_err(|error| vec![syntax_error(file, 0, text, &error)])?;
     let mut convert = convert::Convert::new(text, file, 0);

@@ -7,9 +7,11 @@
 //! leaves is found by [`Engine::gc`].
 
 mod disk;
+mod events;
 mod record;
 
 pub use disk::DiskLayers;
+pub use events::sentences;
 pub use record::{Handle, Record};
 
 use crate::config::{KillMode, OperatorConfig};
@@ -21,8 +23,10 @@ use crate::task::{Resolver, Task, TaskError};
 use bivouac_cgroup::{Group, GroupName, GroupPath, Plan};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{ExecuteBit, Init, Process};
-use bivouac_shim::client::{Client, ClientError, Launched, Place, Session};
-use bivouac_shim::protocol::{self, Exec, Launch, Leftovers, OnStarterGone, Refusal, Stream, StreamsKind};
+use bivouac_shim::client::{Client, ClientError, Launched, Place, Session, Watch};
+use bivouac_shim::protocol::{
+    self, Exec, Launch, Leftovers, OnStarterGone, Refusal, Stream, StreamsKind, TaskStats,
+};
 use bivouac_shim::recover::{self, Found, RecoverError};
 use bivouac_shim::status::{Exit, Status};
 use bivouac_sys::clone::Child;
@@ -380,6 +384,35 @@ impl Engine {
             Standing::Ended(..) => Err(EngineError::Lost("it has ended".into())),
             Standing::Lost(text) => Err(EngineError::Lost(text)),
         }
+    }
+
+    /// How things stand with a run, also after its end.
+    ///
+    /// # Errors
+    /// [`EngineError::Unknown`], [`EngineError::Lost`].
+    pub fn inspect(&self, id: &str) -> Result<Status, EngineError> {
+        match self.find(id)? {
+            Standing::Alive(mut client) => Ok(client.state()?),
+            Standing::Ended(status, _) => Ok(*status),
+            Standing::Lost(text) => Err(EngineError::Lost(text)),
+        }
+    }
+
+    /// Something that becomes readable when the run has ended.
+    ///
+    /// # Errors
+    /// [`EngineError::Unknown`]; [`EngineError::Lost`] when it ended together with its shim: [`Engine::find`] then
+    /// tells what is known.
+    pub fn watch(&self, id: &str) -> Result<Watch, EngineError> {
+        Ok(self.client(id)?.watch_end()?)
+    }
+
+    /// What a running task uses.
+    ///
+    /// # Errors
+    /// [`EngineError`]: unknown, or over.
+    pub fn stats(&self, id: &str) -> Result<TaskStats, EngineError> {
+        Ok(self.client(id)?.stats()?)
     }
 
     /// Sends a signal to the first process.

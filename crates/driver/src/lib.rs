@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod entries;
 pub mod environment;
+pub mod fingerprint;
 pub mod generated;
 pub mod host;
 pub mod identity;

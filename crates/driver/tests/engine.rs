@@ -1,6 +1,8 @@
 //! The engine with real shims and real sandboxes: start, exec, stop, recover, destroy, and nothing left behind.
 //! Needs root; a missing shim program is a failure, not a skip.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_driver::config::{OperatorConfig, TaskConfig};
 use bivouac_driver::engine::{Engine, EngineError, Places, Standing, Started};
@@ -205,6 +207,9 @@ fn e5_e6_e20_recover_stop_and_signals() {
     assert!(matches!(bench.start(&request), Err(EngineError::AlreadyStarted(_))));
     assert!(matches!(bench.engine.destroy(&request.id, false), Err(EngineError::Running)));
     drop(started);
+    assert_eq!(bench.engine.inspect(&request.id).unwrap().first, handle.first);
+    let stats = bench.engine.stats(&request.id).unwrap();
+    assert_eq!(stats.oom_kills, 0);
     assert!(matches!(bench.engine.recover(&handle), Ok(Standing::Alive(_))));
     let mut foreign = handle.clone();
     foreign.shim.start_time += 1;
@@ -215,6 +220,18 @@ fn e5_e6_e20_recover_stop_and_signals() {
     bench.engine.destroy(&request.id, false).unwrap();
     assert!(matches!(bench.engine.find(&request.id), Err(EngineError::Unknown)));
     assert!(bench.engine.destroy(&request.id, true).is_ok(), "by force, an unknown run is no error");
+    bench.finish();
+}
+
+#[test]
+fn x4_e16_lack_of_memory_is_told() {
+    let Some(bench) = Bench::new("oom") else { return };
+    let request = bench.request("a", "tail", &["/dev/zero"], vec![]);
+    let (started, _out, _err) = bench.start(&request).unwrap();
+    let exit = started.client.wait(None).unwrap();
+    assert!(exit.oom_kills > 0 && exit.ending.code() != 0, "{exit:?}");
+    assert!(bivouac_driver::engine::sentences(&exit, Some(128)).join("").contains("limit 128 MiB"));
+    bench.engine.destroy(&request.id, false).unwrap();
     bench.finish();
 }
 

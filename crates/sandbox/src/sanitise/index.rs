@@ -33,7 +33,7 @@ impl Seen {
 }
 
 fn changed(status: &Stat) -> (i64, i64) {
-    (status.st_ctime as i64, status.st_ctime_nsec as i64)
+    (status.st_ctime, status.st_ctime_nsec.cast_signed())
 }
 
 /// Name of the index of a source and what is hidden in it.

@@ -91,7 +91,6 @@ fn root(test: &str) -> bool {
     root
 }
 
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn eprintln_skipped(test: &str) {
     eprintln!("SKIPPED: {test}: making device nodes needs root");
 }

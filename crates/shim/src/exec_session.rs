@@ -52,11 +52,11 @@ impl Sessions {
         if self.all.len() >= MOST {
             return Err(Refusal::TooMany { what: "exec sessions in a task".into(), most: MOST as u64 });
         }
-        let now = Instant::now();
-        let deadline = exec.deadline_ms.and_then(|millis| now.checked_add(Duration::from_millis(millis)));
-        let enter_by = deadline.map_or(now + ENTER_WITHIN, |deadline| deadline.min(now + ENTER_WITHIN));
         let streams = streams(exec.streams, descriptors);
+        let enter_by = Instant::now() + ENTER_WITHIN;
         let Newcomer { child, command, terminal } = engine.enter(&exec.process, streams, enter_by)?;
+        let given = exec.deadline_ms.map(Duration::from_millis);
+        let deadline = given.and_then(|given| Instant::now().checked_add(given));
         let started = Started { pid: child.pid, command };
         let copy = terminal.as_ref().and_then(|terminal| terminal.try_clone().ok());
         let cause = ExecCause::Own;

@@ -117,7 +117,7 @@ pub struct Exec {
     pub process: Process,
     /// What its descriptors 0-2 are.
     pub streams: StreamsKind,
-    /// Milliseconds after which it is killed.
+    /// Milliseconds, from the moment its command runs, after which it is killed.
     #[serde(default)]
     pub deadline_ms: Option<u64>,
 }

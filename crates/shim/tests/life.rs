@@ -147,12 +147,10 @@ fn many_ask_at_once_and_everyone_is_answered() {
     exits.dedup();
     assert_eq!(exits.len(), 1, "{exits:?}");
     // One destroys, the others find it done or the shim gone.
-    let all: Vec<_> = (0..4)
-        .map(|_| {
-            let client = rig.client();
-            std::thread::spawn(move || client.destroy(Leftovers::Kill))
-        })
-        .collect();
+    let clients: Vec<_> = (0..4).map(|_| rig.client()).collect();
+    let destroy =
+        |client: bivouac_shim::client::Client| std::thread::spawn(move || client.destroy(Leftovers::Kill));
+    let all: Vec<_> = clients.into_iter().map(destroy).collect();
     let results: Vec<_> = all.into_iter().map(|thread| thread.join().unwrap()).collect();
     assert!(results.iter().any(Result::is_ok), "{results:?}");
     assert!(results.iter().all(|result| matches!(result, Ok(()) | Err(ClientError::Gone))), "{results:?}");

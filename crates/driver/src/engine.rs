@@ -498,7 +498,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError::File`] when the list cannot be read; single runs that cannot be removed stay for next time.
     pub fn gc(&self) -> Result<Vec<String>, EngineError> {
-        let lost = self.list()?.into_iter().filter(|id| matches!(self.find(id), Ok(Standing::Lost(_))));
+        let lost = |id: &String| settled(&self.run_dir(id)) && matches!(self.find(id), Ok(Standing::Lost(_)));
+        let lost = self.list()?.into_iter().filter(lost);
         Ok(lost.filter(|id| self.clean(&self.run_dir(id)).is_ok()).collect())
     }
 
@@ -514,6 +515,13 @@ impl Engine {
             children.retain(|child| matches!(bivouac_sys::wait::try_reap(child.pidfd.as_fd()), Ok(None)));
         }
     }
+}
+
+/// Whether a run directory is older than any start can take: a younger one without a shim may be just starting.
+fn settled(run_dir: &Path) -> bool {
+    let made = std::fs::metadata(run_dir).and_then(|status| status.modified()).ok();
+    let age = made.and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age > Duration::from_millis(2 * LAUNCH_DEADLINE_MS))
 }
 
 fn host_path(path: &Path) -> Result<HostPath, EngineError> {

@@ -236,6 +236,20 @@ fn x4_e16_lack_of_memory_is_told() {
 }
 
 #[test]
+fn what_a_crash_left_is_collected_and_what_just_starts_is_not() {
+    let Some(bench) = Bench::new("gc") else { return };
+    let run_dir = bench.directory.path().join("run/tasks/left%2fover");
+    std::fs::create_dir(&run_dir).unwrap();
+    std::fs::set_permissions(&run_dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(bench.engine.list().unwrap(), ["left/over"]);
+    assert!(bench.engine.gc().unwrap().is_empty(), "it may be just starting");
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::open(&run_dir).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(bench.engine.gc().unwrap(), ["left/over"]);
+    bench.finish();
+}
+
+#[test]
 fn e7_x26_a_start_that_fails_leaves_nothing() {
     let Some(bench) = Bench::new("fails") else { return };
     let missing = bench.request("a", "/bin/foobar", &[], vec![]);

@@ -85,7 +85,8 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    pub(crate) fn new(mut items: Vec<Diagnostic>, sources: Arc<Sources>) -> Self {
+    /// Problems, and the texts that their places point into.
+    pub fn new(mut items: Vec<Diagnostic>, sources: Arc<Sources>) -> Self {
         items.sort_by_key(|item| item.span);
         items.dedup();
         Diagnostics { items, sources }

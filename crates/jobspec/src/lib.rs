@@ -73,6 +73,40 @@ pub fn parse(input: &Input<'_>) -> Result<Outcome, Diagnostics> {
     }
 }
 
+/// Reads a file of settings: arguments and blocks with constant values, as one tree.
+///
+/// # Errors
+/// All that is wrong with the file, each with its place.
+pub fn settings(file: &SourceFile) -> Result<ConfigTree, Diagnostics> {
+    let mut sources = Sources::default();
+    let mut problems = Vec::new();
+    let tree = settings_tree(file, &mut sources, &mut problems);
+    match tree {
+        Some(tree) if problems.is_empty() => Ok(tree),
+        _ => Err(Diagnostics::new(problems, Arc::new(sources))),
+    }
+}
+
+fn settings_tree(file: &SourceFile, sources: &mut Sources, problems: &mut Vec<Diagnostic>) -> Option<ConfigTree> {
+    let file = sources.add(file).map_err(|problem| problems.push(*problem)).ok()?;
+    let body = syntax::parse_file(sources, file).map_err(|found| problems.extend(found)).ok()?;
+    let (budget, host) = (eval::Budget::default(), functions::Host::default());
+    let evaluator = eval::Evaluator { names: eval::Names::Constants, sources, budget: &budget, host: &host };
+    let (support, problems_of) = (Support::default(), RefCell::default());
+    let cx = reader::Context { evaluator: &evaluator, support: &support, problems: problems_of, notes: RefCell::default() };
+    let tree = reader::Reader::file(&cx, &body).tree();
+    problems.append(&mut cx.problems.borrow_mut());
+    Some(tree)
+}
+
+/// Reads a duration as job files write it: `30s`, `5m`, `1h30m`.
+///
+/// # Errors
+/// A sentence that names the text and how a duration looks.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    duration::parse(text)
+}
+
 fn read(
     input: &Input<'_>,
     sources: &mut Sources,

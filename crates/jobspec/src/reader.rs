@@ -81,6 +81,12 @@ impl<'c, 'a> Reader<'c, 'a> {
         Reader::open(cx, block.kind.clone(), block.labels.clone(), &block.body, scope)
     }
 
+    /// A whole file, as if it were one block.
+    pub(crate) fn file(cx: &'c Context<'a>, body: &'c Body) -> Self {
+        let kind = Word { text: "file".to_owned(), span: Span::default() };
+        Reader::open(cx, kind, Vec::new(), body, Scope::default())
+    }
+
     fn open(cx: &'c Context<'a>, kind: Word, labels: Vec<Word>, body: &'c Body, scope: Scope) -> Self {
         let mut blocks = Vec::new();
         for block in &body.blocks {

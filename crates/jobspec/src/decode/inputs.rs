@@ -356,26 +356,31 @@ fn read_locals(reading: &mut Reading<'_>, body: &Body, inputs: &mut Inputs) {
             (*name, used)
         })
         .collect();
-    while !waiting.is_empty() {
-        let ready: Vec<&str> = waiting
-            .keys()
-            .filter(|name| needs[**name].iter().all(|other| !waiting.contains_key(other.as_str())))
-            .copied()
-            .collect();
-        if ready.is_empty() {
-            reading.problems.push(cycle(&waiting, &needs));
-            return;
+    let mut missing: BTreeMap<&str, usize> = needs.iter().map(|(name, used)| (*name, used.len())).collect();
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, used) in &needs {
+        for other in used {
+            users.entry(other).or_default().push(name);
         }
-        for name in ready {
-            let Some(attr) = waiting.remove(name) else { continue };
-            if let Err(message) = reading.budget.steps(needs.len() / 8 + 1) {
-                reading.problems.push(Diagnostic::new(attr.name.span, message));
-                return;
+    }
+    let mut ready: Vec<&str> =
+        missing.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect();
+    while let Some(name) = ready.pop() {
+        let Some(attr) = waiting.remove(name) else { continue };
+        let result = reading.eval(Names::Job { vars: &inputs.vars, locals: &inputs.locals }, &attr.value);
+        let value = reading.keep(result).unwrap_or(Value::Null);
+        inputs.locals.insert(name.to_owned(), value);
+        for user in users.get(name).into_iter().flatten() {
+            if let Some(count) = missing.get_mut(user) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(user);
+                }
             }
-            let result = reading.eval(Names::Job { vars: &inputs.vars, locals: &inputs.locals }, &attr.value);
-            let value = reading.keep(result).unwrap_or(Value::Null);
-            inputs.locals.insert(name.to_owned(), value);
         }
+    }
+    if !waiting.is_empty() {
+        reading.problems.push(cycle(&waiting, &needs));
     }
 }
 

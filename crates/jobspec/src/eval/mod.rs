@@ -140,6 +140,13 @@ impl Evaluator<'_> {
                 format!("the branches of the condition differ: {} and {}", both[0].kind(), both[1].kind()),
             ));
         }
+        if let [Value::List(taken), Value::List(other)] = &both {
+            let mut items: Vec<Value> = taken.iter().chain(other.iter()).cloned().collect();
+            self.bytes(then.span, size_of_val(items.as_slice()))?;
+            unify(&mut items);
+            items.truncate(taken.len());
+            return Ok(Value::list(items));
+        }
         unify(&mut both);
         let [value, _] = both;
         Ok(value)

@@ -96,9 +96,10 @@ fn concat(call: &Call<'_>) -> Answer {
 }
 
 fn distinct(call: &Call<'_>) -> Answer {
-    let items = call.list(0)?;
+    let mut items = call.list(0)?.to_vec();
+    unify(&mut items);
     let mut out: Vec<Value> = Vec::new();
-    for item in items {
+    for item in &items {
         call.budget.steps(out.len() / 16 + 1)?;
         if !out.contains(item) {
             out.push(item.clone());
@@ -112,10 +113,8 @@ fn element(call: &Call<'_>) -> Answer {
     if items.is_empty() {
         return Err(call.bad(0, "the list is empty"));
     }
-    if at < 0 {
-        return Err(call.bad(1, "the index must not be negative"));
-    }
-    Ok(items[usize::try_from(at).unwrap_or(usize::MAX) % items.len()].clone())
+    let wrapped = at.rem_euclid(items.len() as i64);
+    Ok(items[usize::try_from(wrapped).unwrap_or(0)].clone())
 }
 
 fn flatten(call: &Call<'_>) -> Answer {

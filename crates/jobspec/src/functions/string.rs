@@ -119,7 +119,7 @@ fn title(call: &Call<'_>) -> Answer {
         } else {
             out.extend(c.to_uppercase());
         }
-        inside = c.is_alphanumeric() || c == '_' || c == '\'';
+        inside = c.is_alphanumeric() || c == '_';
     }
     call.give(out)
 }

@@ -161,7 +161,7 @@ fn program(name: &str) -> Option<String> {
 fn bubblewrap(bwrap: &str, tiny: &str) -> Vec<String> {
     let options = "--unshare-pid --unshare-ipc --unshare-uts --ro-bind /usr /usr --ro-bind /etc /etc \
                    --symlink usr/bin /bin --symlink usr/sbin /sbin --symlink usr/lib /lib --symlink usr/lib64 /lib64 \
-                   --proc /proc --dev /dev --tmpfs /tmp --new-session --uid 65534 --unshare-user --";
+                   --proc /proc --dev /dev --tmpfs /tmp --new-session --";
     std::iter::once(bwrap).chain(options.split_whitespace()).chain([tiny]).map(str::to_owned).collect()
 }
 

@@ -11,25 +11,41 @@ mod api;
 mod face;
 mod options;
 mod owner;
+mod real;
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The plugin with an engine that has no isolation. Built here, once: asking for this test alone does
-/// not build examples.
+/// The plugin with an engine that has no isolation.
 pub(crate) fn fake_plugin() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            built(&["-p", "bivouac-plugin", "--example", "fake_plugin"]).join("examples/fake_plugin")
+        })
+        .clone()
+}
+
+/// The plugin with the real driver, and the shim.
+pub(crate) fn real_plugin() -> (PathBuf, PathBuf) {
+    static BUILT: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     let build = || {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "-p", "bivouac-plugin", "--example", "fake_plugin"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status();
-        assert!(built.is_ok_and(|status| status.success()), "the fake plugin does not build");
-        let test = std::env::current_exe().expect("this program");
-        let profile = test.parent().and_then(|deps| deps.parent()).expect("a profile's directory");
-        profile.join("examples/fake_plugin")
+        let profile = built(&["-p", "bivouac-shim", "--bin", "bivouac-shim"]);
+        (
+            built(&["-p", "bivouac-plugin", "--example", "plugin"]).join("examples/plugin"),
+            profile.join("bivouac-shim"),
+        )
     };
     BUILT.get_or_init(build).clone()
+}
+
+/// Builds what asking for this test alone does not; the directory in which it lies.
+fn built(what: &[&str]) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet"]).args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(command.status().is_ok_and(|status| status.success()), "{what:?} does not build");
+    let test = std::env::current_exe().expect("this program");
+    test.parent().and_then(|deps| deps.parent()).expect("a profile's directory").to_owned()
 }

@@ -149,7 +149,9 @@ async fn begin(
         return Err(invalid("no command was given to run in the task"));
     }
     let request = ExecRequest { command, terminal, stdin };
-    Ok(shared.blocking(move |engine| engine.exec(&id, &request)).await??)
+    let asked = id.clone();
+    let begun = shared.blocking(move |engine| engine.exec(&asked, &request)).await?;
+    Ok(begun.inspect_err(|error| tracing::info!(task = id, %error, "a command did not start"))?)
 }
 
 /// Opens a session.

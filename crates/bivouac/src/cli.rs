@@ -7,13 +7,21 @@ use std::path::PathBuf;
 /// Runs any command isolated, from a Nomad job file or from the command line, without server or daemon.
 #[derive(Debug, Parser)]
 #[command(name = "bivouac", version, about, propagate_version = true, disable_help_subcommand = true)]
-#[command(after_help = "Exit status: of the task; 125 when the sandbox could not be set up, 126 when the command cannot be run,\n127 when it was not found, 128 + N when signal N ended it, 2 for a wrong command line.")]
+#[command(
+    after_help = "Exit status: of the task; 125 when the sandbox could not be set up, 126 when the command cannot be run,\n127 when it was not found, 128 + N when signal N ended it, 2 for a wrong command line."
+)]
 pub(crate) struct Cli {
     /// Operator configuration [default: /etc/bivouac/config.hcl, if it is there].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Where allocations live.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/bivouac", env = "BIVOUAC_STATE_DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/var/lib/bivouac",
+        env = "BIVOUAC_STATE_DIR"
+    )]
     pub(crate) state_dir: PathBuf,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -22,7 +30,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a job file, or a command after `--`, in the foreground.
-    #[command(after_help = "Examples:\n  bivouac run web.nomad.hcl\n  bivouac run -var port=8080 web.nomad.hcl\n  bivouac run -- /bin/date\n  bivouac run -it --memory 256m --volume /srv/data:/data:ro -- bash\n\nCtrl-C stops gracefully, twice kills.")]
+    #[command(
+        after_help = "Examples:\n  bivouac run web.nomad.hcl\n  bivouac run -var port=8080 web.nomad.hcl\n  bivouac run -- /bin/date\n  bivouac run -it --memory 256m --volume /srv/data:/data:ro -- bash\n\nCtrl-C stops gracefully, twice kills."
+    )]
     Run(Box<Run>),
     /// List running tasks.
     #[command(visible_alias = "ls")]
@@ -43,8 +53,6 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// Remove what crashed runs have left.
     Gc,
-    /// Serve as a Nomad task driver plugin; Nomad starts it so.
-    Plugin(Plugin),
     /// Write a shell completion script to standard output.
     Completion {
         /// For which shell.
@@ -258,13 +266,6 @@ pub(crate) struct Doctor {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Plugin {
-    /// The driver's name [default: the name of this program's file].
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-}
-
 /// Nomad writes long options with one dash; clap takes two. Only before `--`.
 pub(crate) fn with_double_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut ours = true;
@@ -275,7 +276,10 @@ pub(crate) fn with_double_dashes(arguments: impl IntoIterator<Item = OsString>) 
                 ours = false;
             }
             let text = argument.to_str().unwrap_or_default();
-            let nomads = text == "-var" || text == "-var-file" || text.starts_with("-var=") || text.starts_with("-var-file=");
+            let nomads = text == "-var"
+                || text == "-var-file"
+                || text.starts_with("-var=")
+                || text.starts_with("-var-file=");
             if ours && nomads { OsString::from(format!("-{text}")) } else { argument }
         })
         .collect()
@@ -295,7 +299,10 @@ mod tests {
     fn nomads_spelling_of_variables_is_understood() {
         let words = ["bivouac", "run", "-var", "a=b", "-var-file=x", "job.hcl", "--", "-var"];
         let spelled = with_double_dashes(words.map(OsString::from));
-        assert_eq!(spelled, ["bivouac", "run", "--var", "a=b", "--var-file=x", "job.hcl", "--", "-var"].map(OsString::from));
+        assert_eq!(
+            spelled,
+            ["bivouac", "run", "--var", "a=b", "--var-file=x", "job.hcl", "--", "-var"].map(OsString::from)
+        );
     }
 
     #[test]

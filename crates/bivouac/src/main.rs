@@ -1,3 +1,26 @@
-//! (being written)
+//! The command `bivouac`: reads its arguments and hands them to one of the commands.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod adhoc;
+mod cli;
+mod commands;
+mod ui;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// For everything that failed before a task could tell a status of its own.
+const SETUP_FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse_from(cli::with_double_dashes(std::env::args_os()));
+    match commands::run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            ui::error(&error);
+            let code =
+                error.downcast_ref::<bivouac_runner::supervise::RunError>().map(|error| error.exit_code());
+            ExitCode::from(code.unwrap_or(SETUP_FAILED))
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! A command after `--` with Docker's flags becomes the same request that a job file makes.
+
+use crate::cli::{Adhoc, Mode, NetworkMode};
+use anyhow::{Context, Result, bail};
+use bivouac_driver::config::{DeviceAsked, DeviceUse, TaskConfig};
+use bivouac_driver::identity::{PseudoUsers, RootRule};
+use bivouac_driver::options::{Value, parse_size};
+use bivouac_driver::request::TaskRequest;
+use bivouac_driver::resources::{MemoryMax, Resources};
+use bivouac_runner::allocation::{Allocation, PlannedTask, adhoc, directories, placement};
+use bivouac_sandbox::model::{Access, Mount, MountKind, Network, Propagation, Trust};
+use bivouac_sandbox::{HostPath, TaskPath};
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+/// Makes the allocation of one command.
+///
+/// # Errors
+/// Names the flag and what is wrong with it.
+pub(crate) fn allocation(
+    flags: &Adhoc,
+    command: &[OsString],
+    id: &str,
+    state_dir: &Path,
+) -> Result<Allocation> {
+    let directory = state_dir.join("allocs").join(id);
+    let request = TaskRequest {
+        id: format!("{id}/{}", flags.name),
+        name: flags.name.clone(),
+        directories: directories(&directory, &flags.name, state_dir)?,
+        config: TaskConfig::decode(&config(flags, command)?)?,
+        env: environment(&flags.env)?,
+        user: flags.user.clone().unwrap_or_default(),
+        root: RootRule::Refused,
+        pseudo_users: PseudoUsers::Unknown,
+        resources: resources(flags)?,
+        placement: placement(id, &flags.name)?,
+        network: if flags.net == NetworkMode::None { Network::Own } else { Network::Host },
+        hostname: None,
+        address: None,
+        dns: None,
+        mounts: flags.volume.iter().map(|text| volume(text)).collect::<Result<_>>()?,
+        devices: flags.device.iter().map(|text| device(text)).collect::<Result<_>>()?,
+    };
+    let task = PlannedTask {
+        label: flags.name.clone(),
+        name: flags.name.clone(),
+        leader: false,
+        kill_signal: flags.stop_signal.clone(),
+        kill_timeout: duration(&flags.stop_timeout).with_context(|| "--stop-timeout")?,
+        request,
+    };
+    Ok(adhoc(id, state_dir, task))
+}
+
+fn config(flags: &Adhoc, command: &[OsString]) -> Result<Value> {
+    let words = command.iter().map(|word| utf8(word, "the command")).collect::<Result<Vec<_>>>()?;
+    let Some((first, rest)) = words.split_first() else { bail!("no command after `--`") };
+    let mut options: Vec<(&str, Value)> =
+        vec![("command", (*first).into()), ("args", Value::texts(rest.iter().copied()))];
+    let mut set = |name, value: Option<Value>| {
+        if let Some(value) = value {
+            options.push((name, value));
+        }
+    };
+    let mode = |mode: Option<Mode>| {
+        mode.map(|mode| Value::from(if mode == Mode::Host { "host" } else { "private" }))
+    };
+    let texts = |list: &[String]| (!list.is_empty()).then(|| Value::texts(list.iter().cloned()));
+    set("work_dir", flags.workdir.clone().map(Value::from));
+    set("cap_add", texts(&flags.cap_add));
+    set("cap_drop", texts(&flags.cap_drop));
+    set("pid_mode", mode(flags.pid));
+    set("ipc_mode", mode(flags.ipc));
+    set("readonly_root", flags.read_only.then_some(Value::Bool(true)));
+    set("no_new_privs", flags.no_new_privs.then_some(Value::Bool(true)));
+    set("init", flags.init.then_some(Value::Bool(true)));
+    set("pids_limit", flags.pids_limit.map(Value::Integer));
+    set("hostname", flags.hostname.clone().map(Value::from));
+    set("seccomp", flags.seccomp.clone().map(Value::from));
+    set("cpu_hard_limit", flags.cpus.map(|_| Value::Bool(true)));
+    set("ulimit", pairs(&flags.ulimit, "--ulimit")?);
+    set("mount", blocks(&flags.tmpfs, tmpfs)?);
+    Ok(Value::map(options))
+}
+
+fn utf8<'a>(word: &'a OsString, what: &str) -> Result<&'a str> {
+    word.to_str().with_context(|| format!("{what} {word:?} is not UTF-8"))
+}
+
+fn pairs(list: &[String], flag: &str) -> Result<Option<Value>> {
+    let split = |text: &String| match text.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), Value::from(value))),
+        None => bail!("{flag} {text:?} is not NAME=VALUE"),
+    };
+    let pairs = list.iter().map(split).collect::<Result<Vec<_>>>()?;
+    Ok((!pairs.is_empty()).then(|| Value::map(pairs)))
+}
+
+fn blocks(list: &[String], block: fn(&str) -> Result<Value>) -> Result<Option<Value>> {
+    let blocks = list.iter().map(|text| block(text)).collect::<Result<Vec<_>>>()?;
+    Ok((!blocks.is_empty()).then_some(Value::List(blocks)))
+}
+
+fn tmpfs(text: &str) -> Result<Value> {
+    let (target, settings) = text.split_once(':').unwrap_or((text, ""));
+    let mut block = vec![("type", Value::from("tmpfs")), ("target", Value::from(target))];
+    for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
+        match setting.split_once('=') {
+            Some(("size", size)) => block.push(("size", size.into())),
+            Some(("mode", mode)) => block.push(("mode", mode.into())),
+            None if setting == "exec" => block.push(("exec", Value::Bool(true))),
+            _ => bail!("--tmpfs {text:?}: {setting:?} is none of size=SIZE, mode=MODE and exec"),
+        }
+    }
+    Ok(Value::map(block))
+}
+
+fn device(text: &str) -> Result<DeviceAsked> {
+    let mut parts = text.split(':');
+    let host = parts.next().unwrap_or_default();
+    let (target, access) = match (parts.next(), parts.next()) {
+        (None, _) => (host, "rwm"),
+        (Some(only), None) if !only.starts_with('/') => (host, only),
+        (Some(target), access) => (target, access.unwrap_or("rwm")),
+    };
+    let context = || format!("--device {text:?}");
+    Ok(DeviceAsked {
+        host: HostPath::new(host).with_context(context)?,
+        target: TaskPath::new(target).with_context(context)?,
+        access: DeviceUse::parse(access).map_err(|error| anyhow::anyhow!("--device {text:?} {error}"))?,
+    })
+}
+
+/// What root itself names on the command line needs nobody's leave.
+fn volume(text: &str) -> Result<Mount> {
+    let mut parts = text.split(':');
+    let (Some(host), Some(target)) = (parts.next(), parts.next()) else {
+        bail!("--volume {text:?} is not HOST:TASK[:ro]");
+    };
+    let access = match (parts.next(), parts.next()) {
+        (None, _) | (Some("rw"), None) => Access::ReadWrite,
+        (Some("ro"), None) => Access::ReadOnly,
+        _ => bail!("--volume {text:?}: the third part must be ro or rw"),
+    };
+    let source = std::path::absolute(host).with_context(|| format!("--volume {text:?}"))?;
+    let what = MountKind::Bind {
+        source: HostPath::new(source).with_context(|| format!("--volume {text:?}"))?,
+        access,
+        trust: Trust::Stripped,
+        propagation: Propagation::Private,
+    };
+    Ok(Mount { target: TaskPath::new(target).with_context(|| format!("--volume {text:?}"))?, what })
+}
+
+fn environment(list: &[String]) -> Result<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for text in list {
+        match text.split_once('=') {
+            Some((name, value)) => all.push((name.to_owned(), value.to_owned())),
+            None => match std::env::var(text) {
+                Ok(value) => all.push((text.clone(), value)),
+                Err(std::env::VarError::NotPresent) => {}
+                Err(error) => bail!("--env {text}: {error}"),
+            },
+        }
+    }
+    Ok(all)
+}
+
+/// One processor counts as so many MHz; only the ratio matters.
+const PROCESSOR_MHZ: f64 = 1000.0;
+
+fn resources(flags: &Adhoc) -> Result<Resources> {
+    let processors = bivouac_runner::node::processors() as u64;
+    let cpus = flags.cpus.unwrap_or(0.0);
+    if !(0.0..=4096.0).contains(&cpus) || flags.cpus == Some(0.0) {
+        bail!("--cpus {cpus} must be above 0 and at most 4096");
+    }
+    let memory = match &flags.memory {
+        None => None,
+        Some(text) => {
+            let bytes = parse_size(text)
+                .with_context(|| format!("--memory {text:?} is no size such as 256m or 1g"))?;
+            if bytes < 1 << 20 {
+                bail!("--memory {text} is less than 1 MiB");
+            }
+            Some(bytes >> 20)
+        }
+    };
+    Ok(Resources {
+        cpu_mhz: (cpus * PROCESSOR_MHZ) as u64,
+        total_mhz: processors * PROCESSOR_MHZ as u64,
+        memory_mib: memory,
+        memory_max: MemoryMax::Same,
+        ..Resources::default()
+    })
+}
+
+/// A duration as Go and job files write it: `5s`, `1m30s`, `250ms`; a number alone means seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration> {
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    bivouac_jobspec::parse_duration(text).map_err(|error| anyhow::anyhow!("{text:?} is no duration: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_read_as_docker_reads_them() {
+        let mount = volume("/srv/data:/data:ro").unwrap();
+        assert_eq!(mount.target.to_string(), "/data");
+        assert!(matches!(mount.what, MountKind::Bind { access: Access::ReadOnly, .. }));
+        for wrong in ["/srv", "/srv:/data:rx", "/srv:data", "/srv:/../x"] {
+            assert!(volume(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("5s").unwrap(), Duration::from_secs(5));
+        assert_eq!(duration("7").unwrap(), Duration::from_secs(7));
+        assert!(duration("soon").is_err());
+    }
+}

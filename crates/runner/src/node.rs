@@ -1,0 +1,98 @@
+//! What is known of this machine: the names that a job file's `${node.*}`, `${attr.*}` and constraints ask for.
+
+use std::collections::BTreeMap;
+
+/// The machine as job files see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `node.*`, `attr.*` and `meta.*`, by their whole name.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// Looks at this machine. What cannot be read is left out: a constraint on it says so.
+    pub fn of_this_machine() -> Node {
+        let uname = rustix::system::uname();
+        let hostname = uname.nodename().to_string_lossy().into_owned();
+        let mut attributes = BTreeMap::new();
+        let mut set = |name: &str, value: String| attributes.insert(name.to_owned(), value);
+        set("node.unique.id", boot_independent_id().unwrap_or_else(|| hostname.clone()));
+        set("node.unique.name", hostname.clone());
+        set("node.datacenter", "dc1".to_owned());
+        set("node.region", "global".to_owned());
+        set("node.class", String::new());
+        set("node.pool", "default".to_owned());
+        set("attr.unique.hostname", hostname);
+        set("attr.kernel.name", "linux".to_owned());
+        set("attr.kernel.version", uname.release().to_string_lossy().into_owned());
+        set("attr.kernel.arch", uname.machine().to_string_lossy().into_owned());
+        set("attr.cpu.arch", nomad_arch(&uname.machine().to_string_lossy()).to_owned());
+        set("attr.cpu.numcores", processors().to_string());
+        if let Some(bytes) = total_memory() {
+            set("attr.memory.totalbytes", bytes.to_string());
+        }
+        if let Ok(release) = std::fs::read_to_string("/etc/os-release") {
+            let field = |key: &str| os_release(&release, key);
+            set("attr.os.name", field("ID").unwrap_or_default());
+            set("attr.os.version", field("VERSION_ID").unwrap_or_default());
+        }
+        set("attr.driver.exec", "1".to_owned());
+        set("attr.driver.bivouac", "1".to_owned());
+        Node { attributes }
+    }
+
+    /// One of the names.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.attributes.get(name).cloned()
+    }
+}
+
+/// How many processors this process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn boot_independent_id() -> Option<String> {
+    let text = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let id = text.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+fn nomad_arch(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn total_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn os_release(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(value.trim_matches(['"', '\'']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_os_release() {
+        let text = "NAME=\"Debian\"\nVERSION_ID=\"12\"\nID=debian\n";
+        assert_eq!(os_release(text, "ID").as_deref(), Some("debian"));
+        assert_eq!(os_release(text, "VERSION_ID").as_deref(), Some("12"));
+        assert_eq!(os_release(text, "NONE"), None);
+    }
+
+    #[test]
+    fn this_machine_runs_the_driver() {
+        let node = Node::of_this_machine();
+        assert_eq!(node.get("attr.driver.exec").as_deref(), Some("1"));
+        assert_eq!(node.get("attr.kernel.name").as_deref(), Some("linux"));
+    }
+}

@@ -33,7 +33,7 @@ fn a_task_runs_isolated_is_entered_stopped_and_survives_the_agent() {
     let missing = agent.nomad(&["alloc", "exec", "-i=false", "-t=false", &id, "/no/such/command"]);
     // The command line of 1.11.2 shows "unexpected EOF" for this text; what counts is that it answers.
     assert_ne!(missing.code, 0, "{missing:?}");
-    assert_eq!(agent.log_lines("command /no/such/command not found").len(), 1);
+    assert!(!agent.log_lines("command /no/such/command not found").is_empty());
 
     agent.stop();
     agent.launch();

@@ -13,6 +13,11 @@ use std::process::ExitCode;
 const SETUP_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
+    // Nomad starts the same file; it says so in the environment, and gives no arguments but its operator's.
+    if bivouac_plugin::launched_by_nomad(|name| std::env::var_os(name)) {
+        let arguments: Vec<_> = std::env::args_os().collect();
+        return bivouac_plugin::serve(bivouac_plugin::engine::Bivouac::new, &arguments);
+    }
     let cli = cli::Cli::parse_from(cli::with_double_dashes(std::env::args_os()));
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),

@@ -29,9 +29,8 @@ pub(crate) fn note(text: &str) {
 
 /// An error with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
-    match error.downcast_ref::<bivouac_runner::load::LoadError>() {
-        Some(bivouac_runner::load::LoadError::Text(problems)) => return problem(problems),
-        _ => {}
+    if let Some(bivouac_runner::load::LoadError::Text(problems)) = error.downcast_ref() {
+        return problem(problems);
     }
     if let Some(bivouac_runner::allocation::PlanError::Text(problems)) = error.downcast_ref() {
         return problem(problems);
@@ -129,13 +128,13 @@ pub(crate) fn figures(rows: &[(String, TaskStats)], as_json: bool) -> Result<u8>
     };
     for (id, stats) in rows {
         let short: String = id.chars().take(8).collect();
-        let figures = serde_json::to_value(&stats.group)?;
+        let figures = serde_json::to_value(stats.group)?;
         let number = |path: &str| figures.pointer(path).and_then(serde_json::Value::as_u64);
         let pids = number("/pids").map_or_else(|| "-".to_owned(), |pids| pids.to_string());
         table.add_row([
             short,
-            seconds(number("/cpu/user_nanos")),
-            seconds(number("/cpu/system_nanos")),
+            seconds(number("/cpu/user_ns")),
+            seconds(number("/cpu/system_ns")),
             mib(number("/memory/current")),
             mib(number("/memory/peak")),
             pids,

@@ -87,13 +87,22 @@ pub fn settings(file: &SourceFile) -> Result<ConfigTree, Diagnostics> {
     }
 }
 
-fn settings_tree(file: &SourceFile, sources: &mut Sources, problems: &mut Vec<Diagnostic>) -> Option<ConfigTree> {
+fn settings_tree(
+    file: &SourceFile,
+    sources: &mut Sources,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<ConfigTree> {
     let file = sources.add(file).map_err(|problem| problems.push(*problem)).ok()?;
     let body = syntax::parse_file(sources, file).map_err(|found| problems.extend(found)).ok()?;
     let (budget, host) = (eval::Budget::default(), functions::Host::default());
     let evaluator = eval::Evaluator { names: eval::Names::Constants, sources, budget: &budget, host: &host };
     let (support, problems_of) = (Support::default(), RefCell::default());
-    let cx = reader::Context { evaluator: &evaluator, support: &support, problems: problems_of, notes: RefCell::default() };
+    let cx = reader::Context {
+        evaluator: &evaluator,
+        support: &support,
+        problems: problems_of,
+        notes: RefCell::default(),
+    };
     let tree = reader::Reader::file(&cx, &body).tree();
     problems.append(&mut cx.problems.borrow_mut());
     Some(tree)

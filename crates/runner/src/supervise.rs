@@ -279,8 +279,7 @@ impl<'a> Foreground<'a> {
         Ok(())
     }
 
-    /// What the task gets, what we read of it, and where its input comes from.
-    fn streams(&self, several: bool) -> std::io::Result<(Streams, Vec<(OwnedFd, Sink)>, Option<OwnedFd>)> {
+    fn streams(&self, several: bool) -> std::io::Result<Plumbing> {
         if self.show.attach == Attach::Terminal && !several {
             return Ok((Streams::Terminal(terminal_size()), Vec::new(), None));
         }
@@ -518,6 +517,9 @@ impl<'a> Foreground<'a> {
         }
     }
 }
+
+/// What the task gets, what we read of it, and where its input comes from.
+type Plumbing = (Streams, Vec<(OwnedFd, Sink)>, Option<OwnedFd>);
 
 struct Ready {
     signal: bool,

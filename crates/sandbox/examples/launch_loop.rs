@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 use bivouac_cgroup::{
-    Bytes, CpuShares, DeviceAccess, DeviceKind, DevicePolicy, DeviceRule, GroupName, GroupPath, Host, Limits, Memory,
-    Pids, Placement, Plan,
+    Bytes, CpuShares, DeviceAccess, DeviceKind, DevicePolicy, DeviceRule, GroupName, GroupPath, Host, Limits,
+    Memory, Pids, Placement, Plan,
 };
 use bivouac_sandbox::capability::CapSet;
 use bivouac_sandbox::launch::{Setting, Streams, launch};
@@ -62,7 +62,10 @@ fn once(
     for name in ["task/local", "task/tmp", "task/alloc", "task/secrets", "private"] {
         std::fs::create_dir_all(home.join(name))?;
     }
-    let placement = Placement::Ours { parent: GroupPath::default(), name: GroupName::new(format!("bivouac-bench-{}-{run}", std::process::id()))? };
+    let placement = Placement::Ours {
+        parent: GroupPath::default(),
+        name: GroupName::new(format!("bivouac-bench-{}-{run}", std::process::id()))?,
+    };
     let limits = Limits {
         memory: Memory { max: Some(Bytes::from_mib(256)), ..Memory::default() },
         cpu_shares: Some(CpuShares::new(512)),
@@ -88,7 +91,8 @@ fn once(
     drop(running);
     group.remove(Duration::from_secs(5))?;
     let (seconds, nanos) = stamp.split_at(8);
-    let first = i64::from_ne_bytes(seconds.try_into()?) * 1_000_000_000 + i64::from_ne_bytes(nanos.try_into()?);
+    let first =
+        i64::from_ne_bytes(seconds.try_into()?) * 1_000_000_000 + i64::from_ne_bytes(nanos.try_into()?);
     Ok((first - started) as f64 / 1000.0)
 }
 
@@ -102,15 +106,23 @@ fn rules() -> Vec<DeviceRule> {
     let make = [DeviceKind::Char, DeviceKind::Block].map(|kind| DeviceRule::every(kind, DeviceAccess::MKNOD));
     let nodes = [(1, 3), (1, 5), (1, 7), (5, 0), (1, 8), (1, 9), (5, 2), (10, 200)];
     let nodes = nodes.map(|(major, minor)| DeviceRule::char(major, minor, DeviceAccess::ALL));
-    let pts = DeviceRule { major: bivouac_cgroup::DeviceNumber::Is(136), ..DeviceRule::every(DeviceKind::Char, DeviceAccess::ALL) };
+    let pts = DeviceRule {
+        major: bivouac_cgroup::DeviceNumber::Is(136),
+        ..DeviceRule::every(DeviceKind::Char, DeviceAccess::ALL)
+    };
     make.into_iter().chain(nodes).chain([pts]).collect()
 }
 
 fn sandbox(home: &Path, tiny: &Path) -> Anything<Sandbox> {
     let task = |path: &str| TaskPath::new(path);
-    let entries = ["/bin", "/etc", "/lib", "/lib32", "/lib64", "/sbin", "/usr"].map(|path| -> Anything<Entry> {
-        Ok(Entry { source: HostPath::new(path)?, target: task(path)?, show: Show::Overlay { above: Vec::new() } })
-    });
+    let entries =
+        ["/bin", "/etc", "/lib", "/lib32", "/lib64", "/sbin", "/usr"].map(|path| -> Anything<Entry> {
+            Ok(Entry {
+                source: HostPath::new(path)?,
+                target: task(path)?,
+                show: Show::Overlay { above: Vec::new() },
+            })
+        });
     let bind = |source: &Path, target: &str| -> Anything<Mount> {
         let what = MountKind::Bind {
             source: HostPath::new(source)?,
@@ -146,7 +158,13 @@ fn sandbox(home: &Path, tiny: &Path) -> Anything<Sandbox> {
             environment: Vec::new(),
             work_dir: task("/")?,
             identity: Identity { uid: 65534, gid: 65534, groups: vec![65534] },
-            capabilities: CapabilitySets { bounding, permitted: bounding, effective: bounding, inheritable: bounding, ambient: bounding },
+            capabilities: CapabilitySets {
+                bounding,
+                permitted: bounding,
+                effective: bounding,
+                inheritable: bounding,
+                ambient: bounding,
+            },
             confinement: Confinement { gain: PrivilegeGain::Possible, filter: filter() },
             rlimits: Vec::new(),
             oom_score_adj: 0,
@@ -175,6 +193,11 @@ fn report(name: &str, times: &mut [f64]) {
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     println!(
         "{name},exec_start,{},{:.2},{:.2},{:.2},{:.2},{:.2},{mean:.2}",
-        times.len(), at(0.0), at(0.25), at(0.5), at(0.9), at(0.99)
+        times.len(),
+        at(0.0),
+        at(0.25),
+        at(0.5),
+        at(0.9),
+        at(0.99)
     );
 }

@@ -1,5 +1,12 @@
 //! Finding and running the command: the search in the task's root, the execute bit, riddles that get an answer.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test without the standard harness"
+)]
+
 mod support;
 
 use bivouac_sandbox::launch::{Failure, FailureKind};
@@ -26,7 +33,7 @@ fn run_file(
 }
 
 fn refusal(result: Result<Outcome, Failure>) -> (FailureKind, String) {
-    let failure = result.err().expect("this cannot run");
+    let failure = result.map(drop).expect_err("this cannot run");
     (failure.kind, failure.to_string())
 }
 
@@ -127,7 +134,11 @@ fn the_first_place_wins(bench: &Bench<'_>) {
     let mut sandbox = default_sandbox(&home, &["/tool"]);
     let place = |path| Candidate { path: task(path), execute_bit: ExecuteBit::Leave };
     sandbox.process.candidates = vec![place("/absent/tool"), place("/local/tool"), place("/tool")];
-    assert_eq!(bench.run(&sandbox).unwrap_or_else(|failure| panic!("{failure}")).stdout, "/local/tool\n");
+    let outcome = bench.run(&sandbox).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(
+        (outcome.ending, outcome.stdout.as_str()),
+        (bivouac_sys::wait::Ending::Exited(0), "/local/tool\n")
+    );
 }
 
 fn working_directories(bench: &Bench<'_>) {

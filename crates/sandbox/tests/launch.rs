@@ -1,5 +1,12 @@
 //! Real sandboxes, as root: what a default task sees and is, and what a failed start says and leaves.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test without the standard harness"
+)]
+
 mod support;
 
 use bivouac_sandbox::launch::{FailureKind, Injected, InjectedKind, RunningTask, Streams, enter, launch};

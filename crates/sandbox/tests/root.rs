@@ -1,5 +1,12 @@
 //! What a task's `/` is: host files that cannot be changed, masks, mounts, devices, links, read-only roots.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test without the standard harness"
+)]
+
 mod support;
 
 use bivouac_sandbox::Sandbox;
@@ -137,7 +144,7 @@ fn targets_through_links_stay_inside(bench: &Bench<'_>) {
     ];
     let result = bench.run(&sandbox);
     // A link to a place that the task's root lacks dangles: that is an error; nothing is made on the host.
-    let failure = result.err().expect("a dangling link is no mount point");
+    let failure = result.map(drop).expect_err("a dangling link is no mount point");
     assert!(failure.text.contains("/absolute/new"), "{failure}");
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
     sandbox.mounts.remove(0);
@@ -153,7 +160,8 @@ fn kernel_trees_replaced_by_links_are_refused(bench: &Bench<'_>) {
         fs::create_dir(&victim).unwrap();
         fs::write(victim.join("ptmx"), "mine").unwrap();
         symlink(&victim, home.task_dir().join(tree)).unwrap();
-        let failure = bench.run(&default_sandbox(&home, &["/bin/true"])).err().expect("a link is refused");
+        let failure =
+            bench.run(&default_sandbox(&home, &["/bin/true"])).map(drop).expect_err("a link is refused");
         assert!(failure.text.contains(&format!("at /{tree}")), "{failure}");
         assert!(failure.hint.unwrap().contains("link"));
         assert_eq!(fs::read_to_string(victim.join("ptmx")).unwrap(), "mine");
@@ -258,7 +266,7 @@ fn nothing_is_copied_and_few_inodes_are_made(bench: &Bench<'_>) {
     let home = Home::new();
     let outcome =
         bench.run(&default_sandbox(&home, &["/bin/true"])).unwrap_or_else(|failure| panic!("{failure}"));
-    assert_eq!(outcome.stderr, "");
+    assert_eq!((outcome.ending, outcome.stderr.as_str()), (bivouac_sys::wait::Ending::Exited(0), ""));
     let (mut inodes, mut bytes) = (0, 0);
     let mut stack = vec![home.base.clone()];
     while let Some(directory) = stack.pop() {

@@ -169,9 +169,12 @@ fn spaces(namespaces: &Namespaces) -> ThreadNameSpaceType {
         | when(namespaces.network != Network::Host, ThreadNameSpaceType::NETWORK)
 }
 
+/// One leg of the way in.
+type Leg = fn(&mut Visit<'_>, &Report) -> Result<(), Errno>;
+
 /// What the spawner does, in this order. The steps carry the names of a launch; their reasons stand there.
 #[rustfmt::skip]
-const JOURNEY: &[(Step, fn(&mut Visit<'_>, &Report) -> Result<(), Errno>)] = &[
+const JOURNEY: &[(Step, Leg)] = &[
     (Step::EarlyDeathSignal, |v, _| {
         credentials::set_parent_death_signal(9)?;
         exec::place(v.status.as_fd(), v.parent_end, exec::OnExec::Close)

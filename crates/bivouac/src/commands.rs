@@ -229,7 +229,7 @@ fn inspect_command(cli: &Cli, inspect: &Inspect) -> Result<u8> {
     for allocation in plan(cli, &load(Path::new(&inspect.what), &inspect.variables)?)? {
         for task in &allocation.tasks {
             let rehearsed = engine.rehearse(&operator, &task.request)?;
-            let survey = bivouac_sandbox::survey::Survey::of(&rehearsed.sandbox).unwrap_or_default();
+            let survey = bivouac_sandbox::survey::Survey::for_rehearsal(&rehearsed.sandbox)?;
             let plan =
                 bivouac_sandbox::plan::Plan::for_sandbox(&rehearsed.sandbox, &survey, engine.features())?;
             ui::plan(&allocation.name, &task.name, &plan, &rehearsed.cgroup);

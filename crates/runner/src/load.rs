@@ -64,6 +64,7 @@ impl Origin {
     /// # Errors
     /// [`LoadError`].
     pub fn load(&self) -> Result<Outcome, LoadError> {
+        let job = source(&self.job)?;
         let folder = match self.job.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
@@ -71,7 +72,7 @@ impl Origin {
         let files = FolderFiles::new(&folder, None)
             .map_err(|error| LoadError::File { path: folder.display().to_string(), error })?;
         let input = Input {
-            job: source(&self.job)?,
+            job,
             variables: VariableSources {
                 environment: self.environment.clone(),
                 files: self.variable_files.iter().map(|path| source(path)).collect::<Result<_, _>>()?,
@@ -130,7 +131,7 @@ mod tests {
     fn what_cannot_be_read_is_named() {
         let origin = |job: &str| Origin { job: PathBuf::from(job), ..Origin::default() };
         let text = |job: &str| origin(job).load().unwrap_err().to_string();
-        assert!(text("/no/such.nomad.hcl").starts_with("cannot read /no"));
+        assert!(text("/no/such.nomad.hcl").starts_with("cannot read /no/such.nomad.hcl"));
         assert!(text("/etc").starts_with("cannot read /etc: is a directory"));
         assert_eq!(split("x").unwrap_err().to_string(), "variable \"x\" is not NAME=VALUE");
     }

@@ -76,6 +76,21 @@ impl Survey {
     /// # Errors
     /// [`SurveyError`]: the source of a mount that is missing, or something that root may not look at.
     pub fn of(sandbox: &Sandbox) -> Result<Survey, SurveyError> {
+        Survey::look_at(sandbox, |path, errno| Err(SurveyError::Source { path: path.clone(), errno }))
+    }
+
+    /// The same for a plan that is only printed: what a run would make first is taken for a directory.
+    ///
+    /// # Errors
+    /// As [`Survey::of`], but for sources that are missing.
+    pub fn for_rehearsal(sandbox: &Sandbox) -> Result<Survey, SurveyError> {
+        Survey::look_at(sandbox, |_, _| Ok(Shape::Directory))
+    }
+
+    fn look_at(
+        sandbox: &Sandbox,
+        otherwise: impl Fn(&HostPath, Errno) -> Result<Shape, SurveyError>,
+    ) -> Result<Survey, SurveyError> {
         let mut survey = Survey::default();
         let mounts = mount_points()?;
         for entry in &sandbox.root.entries {
@@ -85,9 +100,9 @@ impl Survey {
         }
         for mount in &sandbox.mounts {
             if let MountKind::Bind { source, .. } = &mount.what {
-                let found = stat(source.as_path())
-                    .map_err(|errno| SurveyError::Source { path: source.clone(), errno })?;
-                survey.binds.insert(source.clone(), shape(&found));
+                let found = stat(source.as_path()).map(|found| shape(&found));
+                let found = found.or_else(|errno| otherwise(source, errno))?;
+                survey.binds.insert(source.clone(), found);
             }
         }
         survey.throttled_processors = throttled_processors();

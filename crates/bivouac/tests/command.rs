@@ -1,0 +1,236 @@
+//! The command as a person uses it: every example runs, exit statuses, errors that name the thing, nothing left.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The command, with a state directory of its own.
+struct Bivouac {
+    state: PathBuf,
+}
+
+impl Bivouac {
+    /// `None` where sandboxes cannot run.
+    fn new(test: &str) -> Option<Bivouac> {
+        let parent = std::env::var_os("BIVOUAC_TEST_DIR").map_or(PathBuf::from("/var/tmp"), PathBuf::from);
+        let state = parent.join(format!("bivouac-test-cli-{}-{test}", std::process::id()));
+        let uid = std::fs::metadata("/proc/self").map(|data| std::os::unix::fs::MetadataExt::uid(&data)).ok();
+        if uid != Some(0) {
+            println!("SKIPPED: {test}: needs root");
+            return None;
+        }
+        Some(Bivouac { state })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bivouac"));
+        command.arg("--state-dir").arg(&self.state).args(arguments).stdin(Stdio::null()).current_dir(root());
+        command
+    }
+
+    /// Standard output, standard error, exit status.
+    fn told(&self, arguments: &[&str]) -> (String, String, Option<i32>) {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    }
+}
+
+impl Drop for Bivouac {
+    fn drop(&mut self) {
+        let left = std::fs::read_dir(self.state.join("allocs")).map_or(0, Iterator::count);
+        let _ = std::fs::remove_dir_all(&self.state);
+        if !std::thread::panicking() {
+            assert_eq!(left, 0, "allocations are left in {}", self.state.display());
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[test]
+fn every_batch_example_runs() {
+    let Some(bivouac) = Bivouac::new("examples") else { return };
+    let expected = [
+        ("hello", "hello from pid 1 as nobody in /"),
+        ("limits", "memory in MB: 16"),
+        ("capabilities", "CapEff:\t0000000000000400"),
+        ("host-modes", "not process 1"),
+        ("two-tasks", "reader | a message from writer"),
+        ("volumes", "No space left on device"),
+    ];
+    for (name, text) in expected {
+        let (stdout, stderr, code) = bivouac.told(&["run", &format!("examples/{name}.nomad.hcl")]);
+        assert!(stdout.contains(text), "{name}: {stdout}{stderr}");
+        assert_eq!(code, Some(0), "{name}: {stderr}");
+    }
+    let all = std::fs::read_dir(root().join("examples")).unwrap();
+    let files = all.flatten().filter(|entry| entry.path().to_string_lossy().ends_with(".nomad.hcl")).count();
+    assert_eq!(files, expected.len() + 1, "web has a test of its own; every other example is listed here");
+}
+
+#[test]
+fn the_web_example_serves_is_seen_entered_and_stopped() {
+    let Some(bivouac) = Bivouac::new("web") else { return };
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let variable = format!("port={port}");
+    let arguments = ["run", "--quiet", "-var", &variable, "examples/web.nomad.hcl"];
+    let mut server = bivouac.command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let fetched = loop {
+        assert!(Instant::now() < deadline, "the server did not answer");
+        if let Some(text) = fetch(port) {
+            break text;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(fetched.contains("hello from a bivouac"), "{fetched}");
+    let (listed, _, _) = bivouac.told(&["ps", "--json"]);
+    let tasks: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+    let task = tasks.iter().find(|task| task["task"] == "web.web[0]/server").unwrap();
+    assert_eq!(task["state"], "running");
+    let id = task["id"].as_str().unwrap();
+    assert_eq!(bivouac.told(&["exec", id, "id", "-un"]), ("nobody\n".to_owned(), String::new(), Some(0)));
+    assert_eq!(bivouac.told(&["exec", id, "sh", "-c", "exit 43"]).2, Some(43));
+    let (_, text, code) = bivouac.told(&["exec", id, "no-such-command"]);
+    assert!(text.contains("no-such-command"), "{text}");
+    assert_ne!(code, Some(0));
+    let (figures, _, _) = bivouac.told(&["stats", "--json", id]);
+    assert!(figures.contains("oom_kills"), "{figures}");
+    assert_eq!(bivouac.told(&["stop", id]).2, Some(0));
+    assert!(server.wait().unwrap().code().is_some());
+}
+
+fn fetch(port: u16) -> Option<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET /hello.txt HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[test]
+fn exit_statuses_are_those_of_shells() {
+    let Some(bivouac) = Bivouac::new("status") else { return };
+    let code = |command: &[&str]| bivouac.told(&[&["run", "--quiet", "--"], command].concat()).2;
+    assert_eq!(code(&["/bin/sh", "-c", "exit 7"]), Some(7));
+    assert_eq!(code(&["/bin/sh", "-c", "kill -9 $$; exit 3"]), Some(3), "process 1 cannot kill itself");
+    assert_eq!(code(&["/no/such/command"]), Some(127));
+    assert_eq!(code(&["/usr/bin"]), Some(126));
+}
+
+#[test]
+fn flags_do_what_they_say() {
+    let Some(bivouac) = Bivouac::new("flags") else { return };
+    let line = "echo $A; pwd; hostname; cat /v/f; touch /v/x 2>&1; ulimit -n; ls /sys/class/net";
+    std::fs::create_dir_all(bivouac.state.join("volume")).unwrap();
+    std::fs::write(bivouac.state.join("volume/f"), "content\n").unwrap();
+    let volume = format!("{}:/v:ro", bivouac.state.join("volume").display());
+    let flags = ["run", "--quiet", "-e", "A=b", "-w", "/tmp", "--hostname", "a-task", "-v", &volume];
+    let more = ["--ulimit", "nofile=99:99", "--net", "none", "--memory", "64m", "--", "/bin/sh", "-c", line];
+    let (stdout, stderr, code) = bivouac.told(&[&flags[..], &more[..]].concat());
+    let expected = "b\n/tmp\na-task\ncontent\ntouch: cannot touch '/v/x': Read-only file system\n99\nlo\n";
+    assert_eq!(stdout, expected, "{stderr}");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn too_much_memory_is_said_so() {
+    let Some(bivouac) = Bivouac::new("memory") else { return };
+    let (_, stderr, code) = bivouac.told(&["run", "--memory", "32m", "--", "/usr/bin/tail", "/dev/zero"]);
+    assert_eq!(code, Some(137), "{stderr}");
+    assert!(stderr.contains("memory limit was reached"), "{stderr}");
+}
+
+#[test]
+fn mistakes_in_a_job_file_are_shown_with_their_place() {
+    let Some(bivouac) = Bivouac::new("input") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let file = bivouac.state.join("bad.nomad.hcl");
+    let job = |config: &str| {
+        format!(
+            "job \"j\" {{\n group \"g\" {{\n task \"t\" {{\n driver = \"exec\"\n config {{\n{config}\n}}\n}}\n}}\n}}\n"
+        )
+    };
+    for (config, needle, place) in [
+        ("command = \"/bin/true\"\ncomand = 1", "comand", ":7:"),
+        (
+            "command = \"/bin/true\"\npid_mode = \"x\"",
+            "pid_mode must be \"private\" or \"host\", got \"x\"",
+            ":7:",
+        ),
+        (
+            "command = \"/bin/true\"\nwork_dir = \"foo\"",
+            "work_dir must be absolute but got relative path \"foo\"",
+            ":7:",
+        ),
+        ("command = 5 +", "", "bad.nomad.hcl"),
+    ] {
+        std::fs::write(&file, job(config)).unwrap();
+        let (_, stderr, code) = bivouac.told(&["run", file.to_str().unwrap()]);
+        assert_ne!(code, Some(0), "{config}");
+        assert!(stderr.contains(needle) && stderr.contains(place), "{config}: {stderr}");
+    }
+}
+
+#[test]
+fn wrong_flags_are_named() {
+    let Some(bivouac) = Bivouac::new("wrong") else { return };
+    for (arguments, needle) in [
+        (&["run", "/no/such.hcl"][..], "/no/such.hcl"),
+        (&["run", "--memory", "0", "--", "true"], "--memory"),
+        (&["run", "--user", "no-such-user", "--", "true"], "no-such-user"),
+        (&["run", "--user", "0", "--", "true"], "allow_root"),
+        (&["run", "--cap-add", "net_admin", "--", "true"], "net_admin"),
+        (&["run", "--", "../bin/true"], "`..`"),
+        (&["run", "-v", "/no/such/dir:/v", "--", "true"], "/no/such/dir"),
+    ] {
+        let (_, stderr, code) = bivouac.told(arguments);
+        assert_ne!(code, Some(0), "{arguments:?}");
+        assert!(stderr.contains(needle), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_face_killed_ends_its_task() {
+    let Some(bivouac) = Bivouac::new("killed") else { return };
+    let mark = format!("3600.{}", std::process::id());
+    let mut face = bivouac.command(&["run", "--quiet", "--", "/bin/sleep", &mark]).spawn().unwrap();
+    let is_it = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == 0);
+        words.next().is_some_and(|first| first.ends_with(b"bin/sleep"))
+            && words.next() == Some(mark.as_bytes())
+    };
+    let runs = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default())
+            .any(|line| is_it(&line))
+    };
+    let wait = |wanted: bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while runs() != wanted {
+            assert!(Instant::now() < deadline, "wanted {wanted}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait(true);
+    face.kill().unwrap();
+    face.wait().unwrap();
+    wait(false);
+    // The directory is what a killed face leaves; it is ours to remove.
+    std::fs::remove_dir_all(bivouac.state.join("allocs")).unwrap();
+}
+
+#[test]
+fn a_plan_is_printed_and_nothing_is_made() {
+    let Some(bivouac) = Bivouac::new("plan") else { return };
+    let (stdout, stderr, code) = bivouac.told(&["inspect", "--plan", "examples/hello.nomad.hcl"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    for part in ["/usr overlay usr over", "/proc/kcore NullFile", "pids"] {
+        assert!(stdout.contains(part), "{part}: {stdout}");
+    }
+    assert!(!bivouac.state.exists());
+}

@@ -206,7 +206,7 @@ fn moved_root(bench: &Bench<'_>) {
 
 fn devices(bench: &Bench<'_>) {
     let seen = bench.shell(
-        "cd /dev; for f in full null random tty urandom zero inserted/random; do stat -c '%n %t:%T %a %u' $f; done; ls | tr '\\n' ' '; readlink ptmx; head -c3 zero | wc -c; echo x > full; mknod -m 666 evil b 8 0 && head -c1 evil",
+        "cd /dev; for f in full null random tty urandom zero inserted/random; do stat -c '%n %t:%T %a %u' $f; done; ls | tr '\\n' ' '; readlink ptmx; head -c3 zero | wc -c; dd if=zero of=full count=1 2>&1 | grep -o 'No space left on device'; mknod -m 666 evil b 8 0 && head -c1 evil",
         |sandbox, _| {
             as_root(sandbox);
             sandbox.devices.push(Device { target: task("/dev/inserted/random"), kind: DeviceKind::Character, major: 1, minor: 8, mode: 0o640, uid: 3, gid: 4 });

@@ -250,8 +250,24 @@ fn doctor_command(cli: &Cli, doctor: &Doctor) -> Result<u8> {
     ui::doctor(&evidence.health(), &operator, doctor.json)
 }
 
+/// Forgets foreground runs that ended without their face, and what crashes have left. Directories stay: they may
+/// hold somebody's work.
 fn gc() -> Result<u8> {
-    for id in engine()?.gc()? {
+    let engine = engine()?;
+    let mut removed = engine.gc()?;
+    for id in engine.list()?.into_iter().filter(|id| allocation::is_ours(id)) {
+        let ended = match engine.find(&id) {
+            Ok(Standing::Alive(mut client)) => client.state()?.exit.is_some(),
+            Ok(Standing::Ended(..)) => true,
+            Ok(Standing::Lost(_)) | Err(_) => false,
+        };
+        // A face that lives collects its own: it holds the shim's connection and asks within moments.
+        if ended {
+            engine.destroy(&id, false)?;
+            removed.push(id);
+        }
+    }
+    for id in removed {
         ui::note(&format!("removed what was left of {id}"));
     }
     Ok(0)

@@ -220,7 +220,16 @@ fn the_face_killed_ends_its_task() {
     face.kill().unwrap();
     face.wait().unwrap();
     wait(false);
-    // The directory is what a killed face leaves; it is ours to remove.
+    // What a killed face leaves: a status for `gc`, and a directory that may hold somebody's work.
+    let alloc =
+        std::fs::read_dir(bivouac.state.join("allocs")).unwrap().flatten().next().unwrap().file_name();
+    let alloc = alloc.to_str().unwrap().to_owned();
+    let listed = || bivouac.told(&["ps", "--json"]).0.contains(&alloc);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while listed() {
+        assert!(Instant::now() < deadline, "gc leaves it");
+        assert_eq!(bivouac.told(&["gc"]).2, Some(0));
+    }
     std::fs::remove_dir_all(bivouac.state.join("allocs")).unwrap();
 }
 

@@ -333,6 +333,12 @@ fn dynamic_ports(group: &Group) -> Result<BTreeMap<String, u16>, PlanError> {
     Ok(chosen)
 }
 
+/// Whether a run was started by this face: `<allocation>/<task>`. Nomad's have a third part, and their status is
+/// kept for Nomad.
+pub fn is_ours(id: &str) -> bool {
+    id.split('/').count() == 2
+}
+
 /// A fresh allocation id.
 pub fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()

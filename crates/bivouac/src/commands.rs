@@ -143,7 +143,11 @@ fn ps(listing: &Listing) -> Result<u8> {
     let mut rows = Vec::new();
     for id in engine.list()? {
         let row = match engine.find(&id) {
-            Ok(Standing::Alive(mut client)) => ui::TaskRow::of(&id, &client.state()?),
+            Ok(Standing::Alive(mut client)) => match client.state() {
+                Ok(status) => ui::TaskRow::of(&id, &status),
+                // Its face collected it in between.
+                Err(_) => continue,
+            },
             Ok(Standing::Ended(status, _)) => ui::TaskRow::of(&id, &status),
             Ok(Standing::Lost(text)) => ui::TaskRow::lost(&id, &text),
             // It ended between the list and the question.

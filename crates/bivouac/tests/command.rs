@@ -1,5 +1,7 @@
 //! The command as a person uses it: every example runs, exit statuses, errors that name the thing, nothing left.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

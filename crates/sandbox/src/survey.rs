@@ -1,6 +1,6 @@
 //! Survey: a read-only look at what the description names on the host, so that the plan can be pure.
 
-use crate::model::{MountKind, Sandbox};
+use crate::model::{MountKind, Sandbox, Show};
 use crate::path::{HostPath, PathError};
 use rustix::fs::{AtFlags, CWD, FileType, Stat, readlinkat, stat, statat};
 use rustix::io::Errno;
@@ -94,8 +94,11 @@ impl Survey {
         let mut survey = Survey::default();
         let mounts = mount_points()?;
         for entry in &sandbox.root.entries {
-            let seen = look(&entry.source, &mounts)
+            let mut seen = look(&entry.source, &mounts)
                 .map_err(|errno| SurveyError::Entry { path: entry.source.clone(), errno })?;
+            if let (Seen::Directory(below), Show::Overlay { above }) = (&mut seen, &entry.show) {
+                below.retain(|(mount, _)| !is_covered(mount, &entry.source, above));
+            }
             survey.entries.insert(entry.source.clone(), seen);
         }
         for mount in &sandbox.mounts {
@@ -177,6 +180,13 @@ fn decode_octal(field: &[u8]) -> Vec<u8> {
     decoded
 }
 
+/// Whether a layer between has something of its own at the place of a mount: then that is what the task sees (or
+/// does not see), not what the host has mounted there.
+fn is_covered(mount: &HostPath, source: &HostPath, above: &[HostPath]) -> bool {
+    let Ok(relative) = mount.as_path().strip_prefix(source.as_path()) else { return false };
+    above.iter().any(|layer| statat(CWD, layer.as_path().join(relative), AtFlags::SYMLINK_NOFOLLOW).is_ok())
+}
+
 fn throttled_processors() -> u32 {
     let has = |number: u32| stat(format!("/sys/devices/system/cpu/cpu{number}/thermal_throttle")).is_ok();
     (0..4096).take_while(|number| has(*number)).count() as u32
@@ -208,6 +218,16 @@ mod tests {
         assert_eq!(at("/no/such/thing"), Seen::Missing);
         assert_eq!(at("/dev/null"), Seen::Other);
         assert_eq!(at("/proc/self"), Seen::Link(std::process::id().to_string().into_bytes()));
+    }
+
+    #[test]
+    fn a_mount_below_an_entry_does_not_undo_what_a_layer_hides() {
+        let layer = tempfile::tempdir().unwrap();
+        std::fs::write(layer.path().join("shadow"), "").unwrap();
+        let path = |text: &str| HostPath::new(text).unwrap();
+        let above = [HostPath::new(layer.path()).unwrap()];
+        assert!(is_covered(&path("/etc/shadow"), &path("/etc"), &above));
+        assert!(!is_covered(&path("/etc/passwd"), &path("/etc"), &above));
     }
 
     proptest! {

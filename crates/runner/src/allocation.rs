@@ -12,7 +12,7 @@ use bivouac_driver::identity::{PseudoUsers, RootRule};
 use bivouac_driver::request::{Directories, Secrets, TaskRequest};
 use bivouac_driver::resources::{self, Resources};
 use bivouac_jobspec::{
-    Cpu, Diagnostic, Diagnostics, Group, Job, MemoryMax, NetworkMode, Outcome, PortNumber, Task,
+    Cpu, Diagnostic, Diagnostics, Group, MemoryMax, NetworkMode, Outcome, PortNumber, Task,
 };
 use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
@@ -414,9 +414,4 @@ fn make(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), PlanErr
         std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(failed)?;
     }
     Ok(())
-}
-
-/// What a job does, for `Job` users: whether anything is meant to go on until stopped.
-pub fn runs_until_stopped(job: &Job) -> bool {
-    !job.kind.is_batch()
 }

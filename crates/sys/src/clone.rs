@@ -42,20 +42,21 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// `struct clone_args` of clone3(2), up to `cgroup` (Linux 5.7).
 #[repr(C)]
 #[derive(Default)]
-struct RawCloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(crate) struct RawCloneArgs {
+    pub(crate) flags: u64,
+    pub(crate) pidfd: u64,
+    pub(crate) child_tid: u64,
+    pub(crate) parent_tid: u64,
+    pub(crate) exit_signal: u64,
+    pub(crate) stack: u64,
+    pub(crate) stack_size: u64,
+    pub(crate) tls: u64,
+    pub(crate) set_tid: u64,
+    pub(crate) set_tid_size: u64,
+    pub(crate) cgroup: u64,
 }
 
 /// Clones this process (its memory copied on write) and runs `child` in the copy.
@@ -114,7 +115,8 @@ pub fn clone_for_parent(_proof: &OneThread, child: impl FnOnce() -> u8) -> Resul
     }
 }
 
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// Born in the group of `cgroup`. See clone3(2).
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Ends this process at once: nothing registered with `atexit` runs, no buffer is flushed. See _exit(2).
 pub fn exit(status: u8) -> ! {

@@ -4,7 +4,7 @@
 //! the same for all. The child here only makes system calls on a struct prepared before, on a stack of its own,
 //! while the caller is stopped in the kernel. It never enters a cgroup that holds a task.
 
-use crate::clone::Child;
+use crate::clone::{CLONE_INTO_CGROUP, Child, RawCloneArgs};
 use crate::exec::StringArray;
 use crate::{Errno, check, signal};
 use std::ffi::{CStr, c_void};
@@ -39,24 +39,7 @@ struct Order {
     failure: i32,
 }
 
-#[repr(C)]
-#[derive(Default)]
-struct RawCloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
-}
-
 const STACK_SIZE: usize = 64 * 1024;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Starts the program in a session of its own, all signals blocked (it is expected to set its mask), and
 /// comes back when it has replaced the copy of this one.

@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod coverage;
 mod demo;
 mod licences;
 mod measure;
@@ -27,6 +28,7 @@ cargo xtask COMMAND
       --package NAME      only this package (may be repeated)
   bench [ARGS]          measure against the floor, runc, bubblewrap and crun; writes docs/benchmarks.md
   tidy                  check the promises that a script can keep
+  coverage              which test proves which case, written to docs/coverage.md (--check, --strict)
   licences              check every dependency's licence and source against deny.toml
   measure               the rows of the side-by-side table about this repository";
 
@@ -42,6 +44,7 @@ fn command(arguments: &[String]) -> Result<()> {
         "test" => test::run(rest),
         "bench" => bench::run(rest),
         "tidy" => no_arguments(name, rest).and_then(|()| tidy::run()),
+        "coverage" => coverage::run(rest),
         "licences" => no_arguments(name, rest).and_then(|()| licences::run()),
         "measure" => no_arguments(name, rest).and_then(|()| measure::run()),
         "help" | "--help" | "-h" => {

@@ -1,5 +1,6 @@
 //! `cargo xtask tidy`: the promises that a script can keep, kept by a script.
 
+use crate::coverage;
 use crate::shell::{self, say};
 use crate::source::{self, Source};
 use crate::workspace::{Package, Workspace};
@@ -45,6 +46,7 @@ pub(crate) fn run() -> Result<()> {
         found.extend(file_faults(&workspace, source));
     }
     found.extend(stale_exceptions(&workspace, &sources));
+    found.extend(coverage::faults(&workspace, &sources)?);
     found.extend(examples_without_comment(&workspace)?);
     found.extend(too_many_packages(&workspace)?);
     for fault in &found {

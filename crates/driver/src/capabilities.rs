@@ -183,6 +183,7 @@ mod tests {
         ask(allow, add, drop).map(|granted| format!("{:#}", granted.sets.bounding))
     }
 
+    /// Covers: X42
     #[test]
     fn x42_the_defaults_are_the_documented_ones() {
         assert_eq!(named("", &list(DOCUMENTED), ALL.known), Ok(DEFAULTS));
@@ -191,6 +192,7 @@ mod tests {
         assert_eq!(texts.join(","), DOCUMENTED);
     }
 
+    /// Covers: X43
     #[test]
     fn x43_the_calculation() {
         let defaults = format!("{DEFAULTS:#}");
@@ -219,6 +221,7 @@ mod tests {
         assert_eq!(names("", "", ""), ok(""));
     }
 
+    /// Covers: E23
     #[test]
     fn e23_nine_cases() {
         let works = |allow, add, drop| ask(allow, add, drop).is_ok();
@@ -234,6 +237,7 @@ mod tests {
         assert!(works("ALL", "all", ""));
     }
 
+    /// Covers: E18, E19
     #[test]
     fn e18_and_e19_names_that_the_system_does_not_have() {
         let error = |allow, add, drop| ask(allow, add, drop).unwrap_err();
@@ -254,6 +258,7 @@ mod tests {
         assert_eq!(error, "cap_add configured with capabilities not supported by system: bpf");
     }
 
+    /// Covers: X9
     #[test]
     fn x9_the_three_tables() {
         let bits = |granted: &Granted| {

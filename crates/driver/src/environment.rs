@@ -119,6 +119,7 @@ mod tests {
         Ok(entries.into_iter().map(|entry| String::from_utf8(entry).unwrap()).collect())
     }
 
+    /// Covers: X14, X15
     #[test]
     fn x14_x15_the_user_is_in_it_and_wins() {
         let entries =

@@ -119,6 +119,7 @@ mod tests {
         Evidence { root: true, cgroups: Ok(v2), features: Ok(KernelFeatures::NEWEST), shim: Ok(()) }
     }
 
+    /// Covers: E2
     #[test]
     fn e2_a_sound_host_is_healthy() {
         assert_eq!(sound().health(), Health::Healthy);

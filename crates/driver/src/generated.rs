@@ -167,11 +167,13 @@ mod tests {
         Dns { servers: own(servers), searches: own(searches), options: own(options) }
     }
 
+    /// Covers: X46
     #[test]
     fn x46_nothing_set_is_the_systems_file() {
         assert_eq!(resolv_conf(&Dns::default(), SYSTEM).unwrap(), SYSTEM);
     }
 
+    /// Covers: E22, D11
     #[test]
     fn e22_d11_what_is_set_appears_and_the_rest_is_the_systems() {
         let servers = dns(&["1.1.1.1", "fe80::1%eth0"], &[], &[]);
@@ -209,6 +211,7 @@ mod tests {
         assert!(!is_stub(""));
     }
 
+    /// Covers: X50
     #[test]
     fn x50_hosts() {
         let own = |address: Option<&str>| OwnHost {

@@ -134,6 +134,7 @@ mod tests {
         found.into_iter().map(|candidate| (candidate.path.to_string(), candidate.execute_bit)).collect()
     }
 
+    /// Covers: X6
     #[test]
     fn x6_the_order() {
         use ExecuteBit::{Add, Leave};
@@ -165,6 +166,7 @@ mod tests {
         assert!(look("ip").iter().all(|(path, _)| !path.contains("sbin")));
     }
 
+    /// Covers: X7
     #[test]
     fn x7_texts() {
         let found = candidates("/bin/kill", &Scene { entries: &[], mounts: &[] }).unwrap();

@@ -219,6 +219,7 @@ mod tests {
         }
     }
 
+    /// Covers: X39
     #[test]
     fn x39_memory_limits() {
         let mib = |mib| Some(Bytes::from_mib(mib));
@@ -237,6 +238,7 @@ mod tests {
         assert_eq!(limits(&asked(1, MemoryMax::Same), &PLAIN).unwrap().memory.swap, SwapPolicy::None);
     }
 
+    /// Covers: X22
     #[test]
     fn x22_clamp_cpu_shares() {
         for (mhz, total, answer) in [
@@ -277,6 +279,7 @@ mod tests {
         assert!(limits(&odd, &PLAIN).is_err());
     }
 
+    /// Covers: X21
     #[test]
     fn x21_an_added_device_gets_a_rule() {
         let node = model::Device {

@@ -119,6 +119,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Covers: T103
     #[test]
     fn t103_all_names_and_numbers() {
         for (name, number) in NAMES {
@@ -133,6 +134,7 @@ mod tests {
         assert_eq!(Signal::parse("0").map(Signal::number), Ok(0));
     }
 
+    /// Covers: T103
     #[test]
     fn t103_bad_ones_are_refused() {
         for text in [

@@ -167,6 +167,7 @@ fn remove_groups(prefix: &str) {
     }
 }
 
+/// Covers: X27, X28, E10
 #[test]
 fn x27_x28_e10_output_status_and_files() {
     let Some(bench) = Bench::new("output") else { return };
@@ -177,6 +178,7 @@ fn x27_x28_e10_output_status_and_files() {
     bench.finish();
 }
 
+/// Covers: X9, X8
 #[test]
 fn x9_x8_and_what_a_task_sees() {
     let Some(bench) = Bench::new("sees") else { return };
@@ -197,6 +199,7 @@ fn x9_x8_and_what_a_task_sees() {
     bench.finish();
 }
 
+/// Covers: E5, E6, E20
 #[test]
 fn e5_e6_e20_recover_stop_and_signals() {
     let Some(bench) = Bench::new("stop") else { return };
@@ -223,6 +226,7 @@ fn e5_e6_e20_recover_stop_and_signals() {
     bench.finish();
 }
 
+/// Covers: X4, E16
 #[test]
 fn x4_e16_lack_of_memory_is_told() {
     let Some(bench) = Bench::new("oom") else { return };
@@ -249,6 +253,7 @@ fn what_a_crash_left_is_collected_and_what_just_starts_is_not() {
     bench.finish();
 }
 
+/// Covers: E7, X26
 #[test]
 fn e7_x26_a_start_that_fails_leaves_nothing() {
     let Some(bench) = Bench::new("fails") else { return };
@@ -261,6 +266,7 @@ fn e7_x26_a_start_that_fails_leaves_nothing() {
     bench.finish();
 }
 
+/// Covers: D1, E12
 #[test]
 fn d1_e12_a_command_in_a_running_task() {
     let Some(bench) = Bench::new("exec") else { return };

@@ -199,6 +199,7 @@ mod tests {
         OperatorConfig::decode(&Value::map([(name, value)])).map_err(|error| error.to_string())
     }
 
+    /// Covers: E17
     #[test]
     fn e17_denied_ids() {
         assert!(with("denied_host_uids", "".into()).is_ok());
@@ -213,6 +214,7 @@ mod tests {
         );
     }
 
+    /// Covers: E18
     #[test]
     fn e18_default_modes() {
         for name in ["default_pid_mode", "default_ipc_mode"] {

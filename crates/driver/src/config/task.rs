@@ -351,6 +351,7 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
+    /// Covers: E14
     #[test]
     fn e14_command_and_args_decode_exactly() {
         let task = with(vec![("args", Value::texts(["-c", "echo  $HOME", ""]))]).unwrap();
@@ -358,6 +359,7 @@ mod tests {
         assert_eq!(task.args, ["-c", "echo  $HOME", ""]);
     }
 
+    /// Covers: E19
     #[test]
     fn e19_modes_and_work_dir() {
         for (text, mode) in [("private", Some(Sharing::Private)), ("host", Some(Sharing::Host)), ("", None)] {

@@ -193,6 +193,7 @@ mod tests {
         assert_eq!(ask("1000", RootRule::Refused).unwrap(), by_name);
     }
 
+    /// Covers: E11
     #[test]
     fn e11_an_unknown_user_is_named() {
         assert!(ask("alice", RootRule::Refused).unwrap_err().contains("user alice"));
@@ -246,6 +247,7 @@ mod tests {
         );
     }
 
+    /// Covers: X48
     #[test]
     fn x48_denied_ids() {
         let none = IdRanges::default();

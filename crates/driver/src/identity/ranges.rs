@@ -58,6 +58,7 @@ impl fmt::Display for IdRanges {
 mod tests {
     use super::*;
 
+    /// Covers: X47, X49
     #[test]
     fn x47_and_x49_ranges() {
         for text in ["1-100", "1-1", "1", "1-100,200-300", ""] {

@@ -99,6 +99,7 @@ fn a_plain_task() {
     assert!(task.preparations.is_empty() && task.notes.is_empty());
 }
 
+/// Covers: X1, X38
 #[test]
 fn x1_x38_isolation_modes() {
     use Sharing::{Host, Private};
@@ -173,6 +174,7 @@ fn mounts_within_what_the_operator_allows() {
     assert!(resolve(allow("/srv"), mount("/srv/none", true)).unwrap_err().contains("does not exist"));
 }
 
+/// Covers: E13, X11
 #[test]
 fn e13_a_device_and_x11_its_place() {
     let device = Value::map(
@@ -184,6 +186,7 @@ fn e13_a_device_and_x11_its_place() {
     assert_eq!((device.target.to_string().as_str(), device.major, device.minor), ("/dev/inserted", 10, 229));
 }
 
+/// Covers: X37
 #[test]
 fn x37_a_file_entry_without_execute_bit_is_copied() {
     let env = Value::map([("/image/hello", Value::from("/bin/hello"))]);

@@ -71,6 +71,7 @@ async fn run(first: Request, then: Vec<Request>) -> Said {
     said
 }
 
+/// Covers: D1, D5
 #[test]
 fn d1_d5_output_and_exit_code() {
     test(async {
@@ -84,6 +85,7 @@ fn d1_d5_output_and_exit_code() {
     });
 }
 
+/// Covers: D2
 #[test]
 fn d2_output_arrives_while_the_command_runs() {
     test(async {
@@ -98,6 +100,7 @@ fn d2_output_arrives_while_the_command_runs() {
     });
 }
 
+/// Covers: D3, D7
 #[test]
 fn d3_d7_terminals_and_their_size() {
     test(async {
@@ -112,6 +115,7 @@ fn d3_d7_terminals_and_their_size() {
     });
 }
 
+/// Covers: D4, D8
 #[test]
 fn d4_d8_input_reaches_the_command() {
     test(async {
@@ -123,6 +127,7 @@ fn d4_d8_input_reaches_the_command() {
     });
 }
 
+/// Covers: D9
 #[test]
 fn d9_a_terminal_does_not_wait_for_children_and_pipes_do() {
     test(async {

@@ -22,6 +22,7 @@ fn each_call_stands_in_exactly_one_theme() {
 }
 
 /// T75: a misspelt name would quietly open or close nothing.
+/// Covers: T75
 #[test]
 fn t75_each_name_is_a_call() {
     let known = known();

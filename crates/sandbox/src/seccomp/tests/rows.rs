@@ -80,6 +80,7 @@ const MOUNT_CALLS: &[&str] = &[
     "swapoff",
 ];
 
+/// Covers: 2-mount
 #[test]
 fn row_mount() {
     for name in MOUNT_CALLS {
@@ -90,6 +91,7 @@ fn row_mount() {
     }
 }
 
+/// Covers: 2-chroot
 #[test]
 fn row_chroot() {
     expect_gated(&["chroot"], CapSet::SYS_CHROOT);
@@ -101,6 +103,7 @@ const NAMESPACES: [u64; 7] =
 const NEW_USER: u64 = 0x1000_0000;
 const SIGCHLD: u64 = 17;
 
+/// Covers: 2-namespaces, CVE-2022-0185
 #[test]
 fn row_namespaces() {
     for request in [Request::default(), all(), with_mounts(CapSet::EMPTY)] {
@@ -131,6 +134,7 @@ fn row_namespaces_with_the_operators_word_but_never_a_user_namespace() {
     }
 }
 
+/// Covers: 2-ptrace
 #[test]
 fn row_ptrace() {
     for name in ["ptrace", "process_vm_readv", "process_vm_writev"] {
@@ -138,6 +142,7 @@ fn row_ptrace() {
     }
 }
 
+/// Covers: 2-pidfd-bpf-perf
 #[test]
 fn row_pidfd_getfd_bpf_perf() {
     expect_gated(&["pidfd_getfd", "kcmp", "process_madvise"], CapSet::SYS_PTRACE);
@@ -145,6 +150,7 @@ fn row_pidfd_getfd_bpf_perf() {
     expect_closed(&["bpf"], EPERM);
 }
 
+/// Covers: 2-keys-uffd-uring
 #[test]
 fn row_keys_userfaultfd_io_uring() {
     let names = [
@@ -159,6 +165,7 @@ fn row_keys_userfaultfd_io_uring() {
     expect_closed(&names, EPERM);
 }
 
+/// Covers: 2-kexec-modules
 #[test]
 fn row_kexec_modules_reboot_swap() {
     let names = ["kexec_load", "init_module", "finit_module", "delete_module", "create_module"];
@@ -168,12 +175,14 @@ fn row_kexec_modules_reboot_swap() {
     expect(&all(), "swapon", &[], EPERM);
 }
 
+/// Covers: 2-handles
 #[test]
 fn row_open_by_handle() {
     expect_closed(&["open_by_handle_at"], EPERM);
     expect(&Request::default(), "name_to_handle_at", &[], OK);
 }
 
+/// Covers: 2-mknod
 #[test]
 fn row_mknod() {
     for (name, place) in [("mknod", 1), ("mknodat", 2)] {
@@ -195,11 +204,13 @@ fn row_mknod() {
     }
 }
 
+/// Covers: 2-ports
 #[test]
 fn row_ports() {
     expect_gated(&["iopl", "ioperm"], CapSet::SYS_RAWIO);
 }
 
+/// Covers: 2-tiocsti
 #[test]
 fn row_terminal_requests() {
     for request in [Request::default(), all(), with_mounts(CapSet::KNOWN)] {
@@ -236,6 +247,7 @@ const INET6: u64 = 10;
 const NETLINK: u64 = 16;
 const PACKET: u64 = 17;
 
+/// Covers: 2-families, CVE-2026-31431
 #[test]
 fn row_socket_families_0_to_45() {
     for name in ["socket", "socketpair"] {
@@ -264,6 +276,7 @@ fn row_socket_families_0_to_45() {
     }
 }
 
+/// Covers: 2-af-alg-vsock
 #[test]
 fn row_af_alg_and_vsock() {
     for family in [38, 40] {
@@ -274,6 +287,7 @@ fn row_af_alg_and_vsock() {
 }
 
 /// `socket(AF_INET, SOCK_PACKET)` is a packet socket under another name; raw ones are left to the kernel's check.
+/// Covers: 2-packet-raw
 #[test]
 fn row_packet_by_its_old_name() {
     const SOCK_PACKET: u64 = 10;
@@ -287,6 +301,7 @@ fn row_packet_by_its_old_name() {
     }
 }
 
+/// Covers: 2-netlink
 #[test]
 fn row_netlink_protocols() {
     let no_protocol = Action::Refuse(Refusal::NoSuchProtocol);
@@ -303,6 +318,7 @@ fn row_netlink_protocols() {
     }
 }
 
+/// Covers: 2-socketcall-x32
 #[test]
 fn row_socketcall_and_x32() {
     for call in 0..=20 {
@@ -318,6 +334,7 @@ fn row_socketcall_and_x32() {
 }
 
 /// 32-bit programs run, under the same answers by their own numbers.
+/// Covers: 2-socketcall-x32
 #[test]
 fn row_int_0x80_has_the_same_answers() {
     for (_, request) in requests() {
@@ -335,6 +352,7 @@ fn row_int_0x80_has_the_same_answers() {
     }
 }
 
+/// Covers: 2-clock
 #[test]
 fn row_clock() {
     let names = ["settimeofday", "clock_settime", "adjtimex", "clock_adjtime", "stime", "clock_settime64"];
@@ -342,6 +360,7 @@ fn row_clock() {
     expect(&Request::default(), "clock_gettime", &[], OK);
 }
 
+/// Covers: 2-scheduling
 #[test]
 fn row_scheduling() {
     const RESET_ON_FORK: u64 = 0x4000_0000;
@@ -376,6 +395,7 @@ fn row_scheduling() {
     );
 }
 
+/// Covers: 2-affinity-prlimit
 #[test]
 fn row_affinity_and_prlimit() {
     for name in ["sched_setaffinity", "prlimit64", "setrlimit"] {
@@ -383,6 +403,7 @@ fn row_affinity_and_prlimit() {
     }
 }
 
+/// Covers: 2-personality
 #[test]
 fn row_personality() {
     for request in [Request::default(), with_mounts(CapSet::KNOWN)] {
@@ -396,6 +417,7 @@ fn row_personality() {
     }
 }
 
+/// Covers: 2-memfd
 #[test]
 fn row_memfd_and_exec() {
     for name in ["memfd_create", "execve", "execveat"] {
@@ -403,6 +425,7 @@ fn row_memfd_and_exec() {
     }
 }
 
+/// Covers: 2-syslog-etc
 #[test]
 fn row_syslog_fanotify_quota_accounting_names() {
     expect_gated(&["syslog"], CapSet::SYSLOG);
@@ -412,6 +435,7 @@ fn row_syslog_fanotify_quota_accounting_names() {
     expect_gated(&["vhangup"], CapSet::SYS_TTY_CONFIG);
 }
 
+/// Covers: 2-unknown-calls, CVE-2021-41133
 #[test]
 fn row_listns_open_tree_attr_and_unknown() {
     expect_closed(&["listns", "open_tree_attr", "lsm_set_self_attr"], ENOSYS);
@@ -427,6 +451,7 @@ fn row_listns_open_tree_attr_and_unknown() {
 }
 
 /// T70: unknown is ENOSYS, known and closed is EPERM.
+/// Covers: T70
 #[test]
 fn t70_two_kinds_of_no() {
     let policy = policy(Entry::X86_64, &Request::default());
@@ -437,6 +462,7 @@ fn t70_two_kinds_of_no() {
 }
 
 /// T72: several conditions on one argument: family and the protocol or type below it, request codes.
+/// Covers: T72
 #[test]
 fn t72_conditions_combine() {
     expect(&Request::default(), "socket", &[NETLINK, 3, 6], Action::Refuse(Refusal::NoSuchProtocol));
@@ -446,6 +472,7 @@ fn t72_conditions_combine() {
 }
 
 /// T74, T76: what the launcher still calls under the filter, and what common programs cannot do without.
+/// Covers: T74, T76
 #[test]
 fn t74_t76_launch_and_common_programs() {
     let names = [
@@ -519,6 +546,7 @@ fn t74_t76_launch_and_common_programs() {
 }
 
 /// T77: asked for, a filter is always there; only `unconfined` is none.
+/// Covers: T77
 #[test]
 fn t77_a_filter_that_was_asked_for_is_there() {
     for (name, request) in requests() {

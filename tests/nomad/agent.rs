@@ -1,13 +1,16 @@
 //! One Nomad agent: configuration, start, stop, and what it leaves behind.
 
 use crate::api::Api;
+use crate::house::{House, Network};
+use crate::leftovers;
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 /// Longest time an agent may take until its driver is healthy.
@@ -20,13 +23,31 @@ pub(crate) fn program() -> Result<PathBuf, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("needs root".into());
     }
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    let cached = Path::new(&home).join(".cache/bivouac-tests/nomad-1.11.2");
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+    let cached = cache.join("bivouac-tests/nomad-1.11.2");
     let program = std::env::var_os("BIVOUAC_NOMAD").map_or(cached, PathBuf::from);
-    if program.is_file() { Ok(program) } else { Err(format!("there is no {}", program.display())) }
+    if program.is_file() {
+        Ok(program)
+    } else {
+        Err(format!("there is no {} (`cargo xtask test` builds it)", program.display()))
+    }
+}
+
+/// Polls a condition; whether it came true in time.
+pub(crate) fn deadline(mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + END;
+    while !done() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 /// A plugin as it stands in an agent's plugin directory.
+#[derive(Clone, Copy)]
 pub(crate) struct Plugin<'a> {
     /// The file name, which is also the block's label.
     pub(crate) file: &'a str,
@@ -36,46 +57,99 @@ pub(crate) struct Plugin<'a> {
     pub(crate) block: &'a str,
 }
 
+/// For the built-in driver one static program is enough.
+pub(crate) const ONE_FILE: &str = r#"chroot_env = { "/usr/bin/busybox" = "/bin/busybox" }"#;
+
+/// How an agent differs from others.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    pub(crate) plugins: &'a [Plugin<'a>],
+    pub(crate) env: &'a [(&'a str, &'a str)],
+    /// More of the client's block.
+    pub(crate) client: &'a str,
+    pub(crate) log_level: &'a str,
+    pub(crate) network: Network,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { plugins: &[], env: &[], client: ONE_FILE, log_level: "DEBUG", network: Network::Host }
+    }
+}
+
 /// A running agent with its directories.
 pub(crate) struct Agent {
     nomad: PathBuf,
     /// Holds everything of this agent.
     pub(crate) dir: PathBuf,
+    /// Where it and all it starts run.
+    pub(crate) house: House,
+    network: Network,
+    /// Goes on while the agent restarts, as a server elsewhere would.
+    server: Child,
     child: Option<Child>,
-    ports: [u16; 3],
+    /// How often it had told the server about itself before its present launch.
+    registrations: usize,
+    ports: Ports,
     env: Vec<(String, String)>,
+    client: String,
+    log_level: String,
+    /// Held as long as this agent uses the client's control groups.
+    in_use: fs::File,
     /// Its HTTP interface.
     pub(crate) api: Api,
 }
 
-fn free_ports() -> [u16; 3] {
-    let listeners = [0; 3].map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
-    listeners.map(|listener| listener.local_addr().expect("an address").port())
+#[derive(Clone, Copy)]
+struct Ports {
+    http: u16,
+    server_http: u16,
+    rpc: u16,
+    serf: u16,
+}
+
+impl Ports {
+    fn free() -> Self {
+        let listeners = [0; 4].map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+        let [http, server_http, rpc, serf] =
+            listeners.map(|listener| listener.local_addr().expect("an address").port());
+        Self { http, server_http, rpc, serf }
+    }
 }
 
 impl Agent {
     /// Starts an agent and waits until `driver` is healthy.
     pub(crate) fn start(nomad: &Path, plugins: &[Plugin<'_>], driver: &str, env: &[(&str, &str)]) -> Self {
-        let mut agent = Self::prepare(nomad, plugins, env);
+        let mut agent = Self::prepare(nomad, Setup { plugins, env, ..Setup::default() });
         agent.launch();
         agent.wait_for_driver(driver);
         agent
     }
 
     /// Makes the directories and the configuration of an agent.
-    pub(crate) fn prepare(nomad: &Path, plugins: &[Plugin<'_>], env: &[(&str, &str)]) -> Self {
+    pub(crate) fn prepare(nomad: &Path, setup: Setup<'_>) -> Self {
         let dir =
             tempfile::Builder::new().prefix("bivouac-test-nomad-").tempdir().expect("a directory").keep();
-        let ports = free_ports();
+        let in_use = fs::File::create(std::env::temp_dir().join("bivouac-test-nomad.lock")).expect("a lock");
+        flock(&in_use, FlockOperation::LockShared).expect("a lock");
+        let ports = Ports::free();
+        let house = House::open(setup.network);
         let agent = Self {
             nomad: nomad.to_owned(),
-            api: Api::new(ports[0]),
+            api: Api::new(ports.server_http),
+            server: serve(nomad, &dir, &house, ports),
             dir,
+            house,
+            network: setup.network,
             child: None,
+            registrations: 0,
             ports,
-            env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            env: setup.env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            client: setup.client.to_owned(),
+            log_level: setup.log_level.to_owned(),
+            in_use,
         };
-        agent.configure(plugins);
+        agent.configure(setup.plugins);
         agent
     }
 
@@ -94,68 +168,63 @@ impl Agent {
     }
 
     fn settings(&self) -> String {
-        let [http, rpc, serf] = self.ports;
-        let dir = self.dir.display();
+        let Ports { http, rpc, .. } = self.ports;
+        let (common, client, log_level) = (common(&self.dir, "client"), &self.client, &self.log_level);
         format!(
-            r#"
-data_dir = "{dir}/data"
+            r#"{common}
 plugin_dir = "{dir}/plugins"
-bind_addr = "127.0.0.1"
-disable_update_check = true
-log_level = "DEBUG"
+log_level = "{log_level}"
 ports {{
   http = {http}
-  rpc  = {rpc}
-  serf = {serf}
-}}
-advertise {{
-  http = "127.0.0.1"
-  rpc  = "127.0.0.1"
-  serf = "127.0.0.1"
 }}
 telemetry {{
   publish_allocation_metrics = true
   collection_interval = "1s"
 }}
-server {{
-  enabled = true
-  bootstrap_expect = 1
-}}
 client {{
   enabled = true
   servers = ["127.0.0.1:{rpc}"]
   network_interface = "lo"
+  alloc_dir = "{dir}/alloc"
   gc_max_allocs = 1000
-  # For the built-in driver: one static program is enough.
-  chroot_env = {{ "/usr/bin/busybox" = "/bin/busybox" }}
+  {client}
   options = {{
     "fingerprint.denylist" = "env_aws,env_azure,env_gce,env_digitalocean,consul,vault"
   }}
 }}
-"#
+"#,
+            dir = self.dir.display()
         )
     }
 
     /// Starts the agent's process.
     pub(crate) fn launch(&mut self) {
+        let registered = self.registered();
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("the agent's log");
-        let child = Command::new(&self.nomad)
-            .arg("agent")
-            .arg("-config")
+        let child = self
+            .house
+            .enter("sh")
+            .args(["-c", "echo $$ > \"$2\"; exec \"$0\" agent -config \"$1\""])
+            .arg(&self.nomad)
             .arg(self.dir.join("agent.hcl"))
+            .arg(self.dir.join("agent.pid"))
             .envs(self.env.iter().map(|(k, v)| (k, v)))
-            .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second descriptor"))
             .stderr(log)
             // A signal to the agent must not reach its helpers.
             .process_group(0)
             .spawn();
-        self.child = Some(child.expect("nomad runs"));
+        self.child = Some(child.expect("nsenter runs"));
+        self.registrations = registered;
     }
 
     fn log_path(&self) -> PathBuf {
         self.dir.join("agent.log")
+    }
+
+    fn registered(&self) -> usize {
+        if self.log_path().exists() { self.log_lines("node registration complete").len() } else { 0 }
     }
 
     /// The lines of the agent's log that hold `word`.
@@ -171,11 +240,12 @@ client {{
         self.api.get(&format!("/v1/node/{id}")).ok()
     }
 
-    /// Waits until the node is ready and the driver healthy.
+    /// Waits until the agent of the present launch registered, and the driver is healthy.
     pub(crate) fn wait_for_driver(&mut self, driver: &str) -> Value {
         let end = Instant::now() + READY;
         loop {
-            if let Some(node) = self.node()
+            if self.registered() > self.registrations
+                && let Some(node) = self.node()
                 && node["Status"] == "ready"
                 && node["Drivers"][driver]["Healthy"] == true
             {
@@ -203,9 +273,11 @@ client {{
         fs::read_to_string(self.log_path()).expect("the agent's log")
     }
 
+    /// Its last words, less what it says about our own requests.
     fn tail(&self) -> String {
-        let lines = self.log_lines("");
-        lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
+        let mut lines = self.log_lines("");
+        lines.retain(|line| !line.contains("http: request complete"));
+        lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
     }
 
     /// Runs the `nomad` command.
@@ -215,10 +287,14 @@ client {{
 
     /// Runs the `nomad` command and writes to it; it gets a minute.
     pub(crate) fn nomad_with_input(&self, args: &[&str], input: &str) -> Output {
-        let address = format!("http://127.0.0.1:{}", self.ports[0]);
-        let stdin = self.dir.join("stdin");
+        let address = format!("http://127.0.0.1:{}", self.ports.http);
+        let stdin = self.dir.join(format!("stdin-{:?}", std::thread::current().id()));
         fs::write(&stdin, input).expect("input for nomad");
-        let output = Command::new("timeout")
+        let mut command = match self.network {
+            Network::Host => Command::new("timeout"),
+            Network::Own => self.house.enter("timeout"),
+        };
+        let output = command
             .args(["-k", "5", "60"])
             .arg(&self.nomad)
             .args(args)
@@ -235,29 +311,81 @@ client {{
 
     /// Ends the agent in order.
     pub(crate) fn stop(&mut self) {
-        self.end(rustix::process::Signal::TERM);
+        self.end("TERM");
     }
 
     /// Ends the agent without giving it a chance.
     pub(crate) fn kill(&mut self) {
-        self.end(rustix::process::Signal::KILL);
+        self.end("KILL");
     }
 
-    fn end(&mut self, signal: rustix::process::Signal) {
+    fn end(&mut self, signal: &str) {
         let Some(mut child) = self.child.take() else { return };
-        let pid = rustix::process::Pid::from_child(&child);
         // Only the agent: its group holds the log collectors and the plugins.
-        let _ = rustix::process::kill_process(pid, signal);
-        let end = Instant::now() + END;
-        while child.try_wait().expect("wait for the agent").is_none() {
-            if Instant::now() > end {
-                let _ = child.kill();
-                let _ = child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        let pid = fs::read_to_string(self.dir.join("agent.pid")).unwrap_or_default();
+        if let Ok(pid) = pid.trim().parse() {
+            self.house.signal(signal, pid);
+        }
+        if !deadline(|| child.try_wait().expect("wait for the agent").is_some()) {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
+
+    /// The allocations that have a directory.
+    fn allocations(&self) -> Vec<String> {
+        let directories = fs::read_dir(self.dir.join("alloc")).into_iter().flatten();
+        directories.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    }
+}
+
+/// What both halves of a cluster are told.
+fn common(dir: &Path, half: &str) -> String {
+    format!(
+        r#"
+name = "{half}"
+data_dir = "{}/{half}"
+bind_addr = "127.0.0.1"
+disable_update_check = true
+advertise {{
+  http = "127.0.0.1"
+  rpc  = "127.0.0.1"
+  serf = "127.0.0.1"
+}}
+"#,
+        dir.display()
+    )
+}
+
+/// Starts the server and waits until it leads.
+fn serve(nomad: &Path, dir: &Path, house: &House, ports: Ports) -> Child {
+    let Ports { server_http, rpc, serf, .. } = ports;
+    let common = common(dir, "server");
+    let text = format!(
+        r#"{common}
+log_level = "INFO"
+ports {{
+  http = {server_http}
+  rpc  = {rpc}
+  serf = {serf}
+}}
+server {{
+  enabled = true
+  bootstrap_expect = 1
+  raft_multiplier = 1
+  heartbeat_grace = "2m"
+}}
+"#
+    );
+    fs::write(dir.join("server.hcl"), text).expect("the server's configuration");
+    let log = fs::File::create(dir.join("server.log")).expect("the server's log");
+    let mut server = house.enter(nomad);
+    server.args(["agent", "-config"]).arg(dir.join("server.hcl"));
+    server.stdout(log.try_clone().expect("a second descriptor")).stderr(log).process_group(0);
+    let server = server.spawn().expect("nsenter runs");
+    let said = || fs::read_to_string(dir.join("server.log")).unwrap_or_default();
+    assert!(deadline(|| said().contains("cluster leadership acquired")), "no leader:\n{}", said());
+    server
 }
 
 /// What a `nomad` command said.
@@ -268,40 +396,18 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-/// Processes whose command line or environment-free arguments name this directory.
-pub(crate) fn processes_of(dir: &Path) -> Vec<i32> {
-    let needle = dir.as_os_str().as_encoded_bytes();
-    let all = fs::read_dir("/proc")
-        .expect("proc")
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    all.filter(|pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.windows(needle.len()).any(|part| part == needle)
-    })
-    .collect()
-}
-
 impl Drop for Agent {
     fn drop(&mut self) {
-        self.stop();
-        for pid in processes_of(&self.dir) {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
         if std::thread::panicking() {
-            eprintln!("the agent's directory stays: {}\n{}", self.dir.display(), self.tail());
+            eprintln!("the agent's log:\n{}", self.tail());
+        } else {
+            self.stop();
         }
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let below = self.dir.display().to_string();
-        let mut points: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-        points.retain(|point| point.starts_with(&below));
-        for point in points.iter().rev() {
-            let _ = rustix::mount::unmount(*point, rustix::mount::UnmountFlags::DETACH);
-        }
-        let still = fs::read_to_string("/proc/self/mounts").unwrap_or_default().contains(&below);
-        if !still && !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.dir);
-        }
+        let allocations = self.allocations();
+        self.house.close();
+        let _ = self.server.wait();
+        let last = flock(&self.in_use, FlockOperation::NonBlockingLockExclusive).is_ok();
+        leftovers::remove(&allocations, last);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }

@@ -1,6 +1,6 @@
 //! What the client sends and how it takes our answers; the engine behind the face is a fake.
 
-use crate::agent::{Agent, Plugin, program};
+use crate::agent::{Agent, Plugin, Setup, program};
 use crate::{api, fake_plugin};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,8 @@ fn a_refused_configuration_stops_the_agent_with_our_words() {
     let Ok(nomad) = program().inspect_err(|why| println!("SKIPPED: refused: {why}")) else { return };
     let plugin = fake_plugin();
     let block = "config {\n  greeting = \"rude\"\n}";
-    let mut agent = Agent::prepare(&nomad, &[Plugin { file: "fake", program: &plugin, block }], &[]);
+    let plugins = [Plugin { file: "fake", program: &plugin, block }];
+    let mut agent = Agent::prepare(&nomad, Setup { plugins: &plugins, ..Setup::default() });
     agent.launch();
     let said = agent.wait_for_end();
     assert!(said.contains("greeting must be polite, got \"rude\""), "{said}");
@@ -145,43 +146,38 @@ fn a_task_is_signalled_entered_stopped_and_survives_agent_and_plugin() {
     // The same process goes on: through an orderly restart, a killed agent, and a killed plugin.
     let pid = diary_line(&diary, "start").map(|_| task_pid(&agent)).expect("a start");
     agent.stop();
-    assert!(alive(pid), "an orderly end of the agent ended the task");
+    assert!(agent.house.alive(pid), "an orderly end of the agent ended the task");
     agent.launch();
     agent.wait_for_driver("fake");
     wait_until("the recovery", || diary_line(&diary, "recover").is_some());
-    assert!(alive(pid));
+    assert!(agent.house.alive(pid));
     let plugins = plugin_pids(&agent);
     agent.kill();
-    assert!(alive(pid));
+    assert!(agent.house.alive(pid));
     agent.launch();
     agent.wait_for_driver("fake");
     assert_eq!(plugin_pids(&agent), plugins, "the plugin is found again after a kill of the agent");
     let again = agent.nomad(&["alloc", "exec", "-t=false", &id, "echo", "again"]);
     assert_eq!((again.code, again.stdout.as_str()), (0, "again\n"), "{}", again.stderr);
     for plugin in plugins {
-        let plugin = rustix::process::Pid::from_raw(plugin).expect("a pid");
-        rustix::process::kill_process(plugin, rustix::process::Signal::KILL).expect("kill the plugin");
+        agent.house.signal("KILL", plugin);
     }
     wait_until("a new plugin", || agent.nomad(&["alloc", "exec", "-t=false", &id, "true"]).code == 0);
-    assert!(alive(pid), "a killed plugin ended the task");
+    assert!(agent.house.alive(pid), "a killed plugin ended the task");
 
     assert_eq!(agent.nomad(&["job", "stop", "-detach", "sleep"]).code, 0);
     let ended = agent.api.wait_for_allocation("sleep", A_WHILE, client_status("complete"));
     let events = api::events(Some(&ended));
     assert!(!events.contains("Restarting"), "{events}");
-    wait_until("the task's end", || !alive(pid));
+    wait_until("the task's end", || !agent.house.alive(pid));
     let stopped = diary_line(&diary, "stop").expect("a stop");
     assert!(stopped.contains("Signal(15)") && stopped.contains("5s"), "{stopped}");
     let _ = std::fs::remove_file(diary);
 }
 
-pub(crate) fn alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
 /// The plugin's processes under this agent.
 fn plugin_pids(agent: &Agent) -> Vec<i32> {
-    crate::agent::processes_of(&agent.dir.join("plugins"))
+    agent.house.processes(agent.dir.join("plugins").to_str().expect("a plain path"))
 }
 
 /// The first process of the only task, which its event tells.

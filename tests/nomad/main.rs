@@ -9,6 +9,8 @@
 mod agent;
 mod api;
 mod face;
+mod house;
+mod leftovers;
 mod options;
 mod owner;
 mod real;

@@ -1,7 +1,7 @@
 //! Who owns the name `exec`: taking it over from the built-in driver, and both names at once.
 
 use crate::agent::{Agent, Plugin, program};
-use crate::face::{A_WHILE, alive, client_status, diary_line, run, wait_until};
+use crate::face::{A_WHILE, client_status, diary_line, run, wait_until};
 use crate::{api, fake_plugin};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -14,12 +14,8 @@ fn diary(test: &str) -> PathBuf {
 
 /// The descendants of this test's agent that sleep in the job's loop, as the built-in driver runs it.
 fn executors(agent: &Agent) -> Vec<i32> {
-    let children = crate::agent::processes_of(&agent.dir);
-    let is_executor = |pid: &i32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains("\0executor\0")
-    };
-    children.into_iter().filter(is_executor).collect()
+    let ours = agent.house.processes(agent.dir.to_str().expect("a plain path"));
+    ours.into_iter().filter(|pid| agent.house.command_line(*pid).contains("\0executor\0")).collect()
 }
 
 #[test]
@@ -33,7 +29,7 @@ fn the_name_exec_is_taken_over_and_the_built_in_drivers_task_recognised() {
     let before = executors(&agent);
     assert_eq!(before.len(), 1, "the built-in driver's executor");
     agent.stop();
-    assert!(before.iter().all(|pid| alive(*pid)));
+    assert!(before.iter().all(|pid| agent.house.alive(*pid)));
 
     let plugin = fake_plugin();
     agent.configure(&[Plugin { file: "exec", program: &plugin, block: "" }]);
@@ -74,7 +70,7 @@ fn both_names_stand_beside_each_other_and_logs_can_be_ours() {
     let started = diary_line(&diary, "start").expect("a start");
     assert!(started.contains("output: Collect") && started.contains("max_files: 3"), "{started}");
     let id = allocation["ID"].as_str().expect("an id");
-    let logs = agent.dir.join("data/alloc").join(id).join("alloc/logs");
+    let logs = agent.dir.join("alloc").join(id).join("alloc/logs");
     assert_eq!(std::fs::read_dir(&logs).expect("the logs").count(), 0, "a log collector was started");
     // Under chroot the client puts its own environment in.
     assert!(started.contains("\"PATH\""), "{started}");

@@ -3,6 +3,7 @@
 
 mod count;
 mod needs;
+mod nomad;
 mod suites;
 mod vm;
 
@@ -52,6 +53,11 @@ impl Wanted {
         }
         Ok(wanted)
     }
+
+    /// Whether this package's tests run on this machine.
+    fn host_tests(&self, package: &str) -> bool {
+        self.host && (self.packages.is_empty() || self.packages.iter().any(|name| name == package))
+    }
 }
 
 /// Runs it all; the last line holds the sums.
@@ -60,11 +66,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !shell::is_root() {
         bail!("the tests make namespaces, mounts and cgroups: run as root");
     }
-    let lacking = needs::settle(wanted.install, wanted.vm);
+    let mut lacking = needs::settle(wanted.install, wanted.vm);
     let workspace = Workspace::load()?;
+    // Go needs as long for Nomad as cargo for us: both at once.
+    let nomad = wanted.host_tests("bivouac-plugin").then(|| nomad::begin(&workspace, wanted.install));
     let logs = workspace.target.join("test-logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
     let suites = suites::build(&workspace, &wanted.packages)?;
+    lacking.extend(nomad.and_then(nomad::Nomad::finish));
     let settings = environment(&workspace, wanted.nightly);
 
     let mut sum = Count::default();
@@ -115,6 +124,7 @@ fn on_this_machine(suite: &Suite, folder: &Path, settings: &[(&str, String)]) ->
         .args(["--kill-after=10", &suite.seconds().to_string()])
         .arg(&suite.binary)
         .arg("--show-output")
+        .args(suite.threads())
         .current_dir(&suite.folder)
         .env("BIVOUAC_TEST_LANE", "host")
         .env("CARGO_MANIFEST_DIR", &suite.folder)

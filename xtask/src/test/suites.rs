@@ -11,6 +11,9 @@ use std::process::Stdio;
 const IN_THE_MACHINE: [&str; 6] =
     ["bivouac-cgroup", "bivouac-sandbox", "bivouac-shim", "bivouac-driver", "bivouac-runner", "bivouac"];
 
+/// The suite on a real Nomad.
+const NOMAD: &str = "bivouac-plugin::nomad";
+
 /// Where in a package a test program comes from.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -41,9 +44,15 @@ impl Suite {
     /// How long it may take on this machine, in seconds.
     pub(crate) fn seconds(&self) -> u32 {
         match self.kind {
+            _ if self.name == NOMAD => 900,
             Kind::Unit => 300,
             Kind::Integration => 600,
         }
+    }
+
+    /// What it is told about threads: tests that wait for a Nomad agent need no core each.
+    pub(crate) fn threads(&self) -> Option<&'static str> {
+        (self.name == NOMAD).then_some("--test-threads=12")
     }
 
     /// The name of its log.

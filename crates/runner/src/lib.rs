@@ -11,6 +11,7 @@ pub mod console;
 pub mod convert;
 pub mod environment;
 pub mod load;
+pub mod network;
 pub mod node;
 pub mod session;
 pub mod supervise;

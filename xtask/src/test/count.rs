@@ -27,6 +27,12 @@ impl Count {
         Self { failed: 1, ..Self::default() }
     }
 
+    /// A check of ours: one test, which what it found fails.
+    pub(crate) fn of_check(faults: &[String]) -> Self {
+        let failed = usize::from(!faults.is_empty());
+        Self { passed: 1 - failed, failed, ..Self::default() }
+    }
+
     /// Reads the lines `test result: ...` (several for documentation) and the `SKIPPED:` lines of tests that
     /// found nothing to test on this machine. A suite that ends badly without a failed test, or well without a
     /// result, has failed.

@@ -2,7 +2,9 @@
 //! machine. What did not run counts as failed, so that silence is never success.
 
 mod count;
-mod needs;
+mod host_tree;
+mod ledger;
+pub(crate) mod needs;
 mod nomad;
 mod suites;
 mod vm;
@@ -11,6 +13,9 @@ use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use count::Count;
+use host_tree::HostTree;
+use ledger::{Ledger, MARK, Scope};
+use needs::Lanes;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -66,7 +71,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if !shell::is_root() {
         bail!("the tests make namespaces, mounts and cgroups: run as root");
     }
-    let mut lacking = needs::settle(wanted.install, wanted.vm);
+    let mut lacking = needs::settle(wanted.install, if wanted.vm { Lanes::Both } else { Lanes::Host });
     let workspace = Workspace::load()?;
     // Go needs as long for Nomad as cargo for us: both at once.
     let nomad = wanted.host_tests("bivouac-plugin").then(|| nomad::begin(&workspace, wanted.install));
@@ -78,12 +83,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
 
     let mut sum = Count::default();
     if wanted.host {
+        let mut witness = Witness::called(&workspace)?;
         for suite in &suites {
             sum += on_this_machine(suite, &logs.join("host"), &settings)?;
+            witness.look(&suite.name);
         }
         if wanted.packages.is_empty() {
             sum += documentation(&workspace, &logs.join("host"))?;
+            witness.look("documentation");
         }
+        sum += witness.dismissed()?;
     }
     if wanted.vm {
         let chosen: Vec<&Suite> = suites.iter().filter(|suite| suite.runs_in_the_machine()).collect();
@@ -100,6 +109,51 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Sees to it that no suite leaves anything on this machine or changes a file of it. Comes after the build and the
+/// installation of packages, which do both.
+struct Witness {
+    scope: Scope,
+    spared: Vec<PathBuf>,
+    ledger: Ledger,
+    tree: HostTree,
+    left: Vec<String>,
+}
+
+impl Witness {
+    fn called(workspace: &Workspace) -> Result<Self> {
+        let scope = Scope { target: workspace.target.clone() };
+        let homes = ["CARGO_HOME", "RUSTUP_HOME"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+        let spared: Vec<_> =
+            [workspace.root.clone(), workspace.target.clone()].into_iter().chain(homes).collect();
+        let tree = HostTree::take(&spared)?;
+        let ledger = Ledger::take(&scope);
+        Ok(Self { scope, spared, ledger, tree, left: Vec::new() })
+    }
+
+    /// What this suite left.
+    fn look(&mut self, suite: &str) {
+        let left = self.ledger.differences(&self.scope);
+        self.left.extend(left.into_iter().map(|thing| format!("{suite}: {thing}")));
+    }
+
+    /// The verdict: two tests of their own.
+    fn dismissed(self) -> Result<Count> {
+        let begun = Instant::now();
+        let changed = self.tree.differences(&HostTree::take(&self.spared)?);
+        say(format!("host  {} names of this machine's own files compared", self.tree.len()));
+        let mut sum = Count::default();
+        for (name, faults) in
+            [("ledger: nothing is left", self.left), ("host tree: nothing is changed", changed)]
+        {
+            let count = Count::of_check(&faults);
+            say(count.line("host", name, begun.elapsed().as_secs()));
+            count.explain(&faults.join("\n"));
+            sum += count;
+        }
+        Ok(sum)
+    }
+}
+
 /// What tests may ask of their environment, on both machines.
 fn environment(workspace: &Workspace, nightly: bool) -> Vec<(&'static str, String)> {
     let built = |program: &str| workspace.target.join("debug").join(program).display().to_string();
@@ -109,6 +163,8 @@ fn environment(workspace: &Workspace, nightly: bool) -> Vec<(&'static str, Strin
         // A snapshot that differs is a failure, never a new file.
         ("INSTA_UPDATE", "no".to_owned()),
         ("INSTA_WORKSPACE_ROOT", workspace.root.display().to_string()),
+        // Python would write what it compiles beside the host's own files.
+        ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ];
     if nightly {
         settings.push(("BIVOUAC_NIGHTLY", "1".to_owned()));
@@ -126,7 +182,7 @@ fn on_this_machine(suite: &Suite, folder: &Path, settings: &[(&str, String)]) ->
         .arg("--show-output")
         .args(suite.threads())
         .current_dir(&suite.folder)
-        .env("BIVOUAC_TEST_LANE", "host")
+        .env(MARK, "host")
         .env("CARGO_MANIFEST_DIR", &suite.folder)
         .envs(settings.iter().map(|(name, value)| (name, value)));
     let (log, code) = logged(&mut command, &folder.join(suite.file_name()))?;

@@ -36,6 +36,7 @@ const NEEDS: &[Need] = &[
     //   what for                                 how it is seen                       vm     apt                  dnf                pacman
     need("compiling the floor programs",          Program("gcc"),                      false, ["gcc",              "gcc",             "gcc"]),
     need("libc's headers for gcc",                File("/usr/include/stdio.h"),        false, ["libc6-dev",        "glibc-devel",     "glibc"]),
+    need("compiling libFuzzer",                   Program("c++"),                      false, ["g++",              "gcc-c++",         "gcc"]),
     need("compiling the floor programs",          Program("make"),                     false, ["make",             "make",            "make"]),
     need("seccomp in the floor programs",         File("/usr/include/seccomp.h"),      false, ["libseccomp-dev",   "libseccomp-devel","libseccomp"]),
     need("a static program to run in tasks",      Program("busybox"),                  false, ["busybox-static",   "busybox",         "busybox"]),
@@ -129,8 +130,18 @@ fn is_there(need: &Need) -> bool {
     }
 }
 
+/// What the tests will run on.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Lanes {
+    /// This machine.
+    Host,
+    /// The virtual machine too.
+    Both,
+}
+
 /// Installs what is missing, where that is wanted; returns what is still missing, one line each.
-pub(crate) fn settle(install: bool, vm: bool) -> Vec<String> {
+pub(crate) fn settle(install: bool, lanes: Lanes) -> Vec<String> {
+    let vm = lanes == Lanes::Both;
     let wanted = || NEEDS.iter().filter(|need| vm || !need.vm).filter(|need| !is_there(need));
     let manager = Manager::of_this_machine();
     if install && let Some(manager) = manager {

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod coverage;
 mod demo;
+mod fuzz;
 mod licences;
 mod measure;
 mod shell;
@@ -26,6 +27,9 @@ cargo xtask COMMAND
       --nightly           the long forms of the tests
       --lane host|vm      only one of the two machines
       --package NAME      only this package (may be repeated)
+  fuzz [TARGETS]        every fuzz target, or these, for a while
+      --seconds N         each so long (60)
+      --no-install        do not install what is missing
   bench [ARGS]          measure against the floor, runc, bubblewrap and crun; writes docs/benchmarks.md
   tidy                  check the promises that a script can keep
   coverage              which test proves which case, written to docs/coverage.md (--check, --strict)
@@ -42,6 +46,7 @@ fn command(arguments: &[String]) -> Result<()> {
         "demo" => demo::run(rest),
         "build" => no_arguments(name, rest).and_then(|()| build::release()),
         "test" => test::run(rest),
+        "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "tidy" => no_arguments(name, rest).and_then(|()| tidy::run()),
         "coverage" => coverage::run(rest),

@@ -30,6 +30,8 @@ mod devices;
 mod error;
 mod files;
 mod freeze;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 mod host;
 mod kill;

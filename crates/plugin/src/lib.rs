@@ -14,6 +14,8 @@ pub mod engine;
 mod environment;
 mod events;
 pub mod face;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 #[expect(
     missing_docs,
     unreachable_pub,

@@ -10,6 +10,8 @@
 pub mod client;
 pub mod engine;
 mod exec_session;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ground;
 pub mod init;
 pub mod machine;

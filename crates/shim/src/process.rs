@@ -28,7 +28,7 @@ impl ProcessId {
 }
 
 /// The name in parentheses may hold spaces and parentheses, so fields are counted from the last `)`.
-fn start_time(stat: &[u8]) -> Option<u64> {
+pub(crate) fn start_time(stat: &[u8]) -> Option<u64> {
     let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end_of_name + 1..)?).ok()?;
     // The first field after the name is number 3.
@@ -41,13 +41,16 @@ pub fn ignores_as_init(pid: i32, signal: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| init_ignores(&status, signal))
 }
 
-fn init_ignores(status: &str, signal: i32) -> bool {
+pub(crate) fn init_ignores(status: &str, signal: i32) -> bool {
     let field = |name: &str| {
         status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
     let is_init = field("NSpid").and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1");
     let caught = field("SigCgt").and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    let bit = u32::try_from(signal - 1).ok().and_then(|shift| 1u64.checked_shl(shift));
+    let bit = signal
+        .checked_sub(1)
+        .and_then(|shift| u32::try_from(shift).ok())
+        .and_then(|shift| 1u64.checked_shl(shift));
     match (is_init, caught, bit) {
         (true, Some(caught), Some(bit)) => caught & bit == 0,
         _ => false,
@@ -114,7 +117,7 @@ mod tests {
         assert!(!init_ignores(&status("400\t7", "0000000000000000"), 15));
         assert!(!init_ignores(&status("400", "0000000000000000"), 15));
         assert!(!init_ignores(&status("1", "zz"), 15));
-        for odd in [i32::MIN + 1, 0, -1, 65, i32::MAX] {
+        for odd in [i32::MIN, i32::MIN + 1, 0, -1, 65, i32::MAX] {
             assert!(!init_ignores(&status("1", "0"), odd));
         }
     }

@@ -257,22 +257,12 @@ fn doctor_command(cli: &Cli, doctor: &Doctor) -> Result<u8> {
 /// Forgets foreground runs that ended without their face, and what crashes have left. Directories stay: they may
 /// hold somebody's work.
 fn gc() -> Result<u8> {
-    let engine = engine()?;
-    let mut removed = engine.gc()?;
-    for id in engine.list()?.into_iter().filter(|id| allocation::is_ours(id)) {
-        let ended = match engine.find(&id) {
-            Ok(Standing::Alive(mut client)) => client.state()?.exit.is_some(),
-            Ok(Standing::Ended(..)) => true,
-            Ok(Standing::Lost(_)) | Err(_) => false,
-        };
-        // A face that lives collects its own: it holds the shim's connection and asks within moments.
-        if ended {
-            engine.destroy(&id, false)?;
-            removed.push(id);
-        }
-    }
-    for id in removed {
+    let collected = bivouac_runner::gc::runs(&engine()?, &allocation::is_ours)?;
+    for id in &collected.removed {
         ui::note(&format!("removed what was left of {id}"));
     }
-    Ok(0)
+    for (id, error) in &collected.kept {
+        ui::note(&format!("{id} is left for another try: {error}"));
+    }
+    Ok(u8::from(!collected.kept.is_empty()))
 }

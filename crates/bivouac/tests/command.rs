@@ -236,6 +236,38 @@ fn the_face_killed_ends_its_task() {
 }
 
 #[test]
+fn gc_beside_short_runs_neither_fails_nor_disturbs_them() {
+    let Some(bivouac) = Bivouac::new("gc-race") else { return };
+    let rounds = if std::env::var_os("BIVOUAC_NIGHTLY").is_some() { 200 } else { 12 };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..rounds {
+                        let (stdout, stderr, code) = bivouac.told(&["run", "--", "/bin/echo", "whole"]);
+                        assert_eq!((stdout.as_str(), stderr.as_str(), code), ("whole\n", "", Some(0)));
+                    }
+                })
+            })
+            .collect();
+        let gc = scope.spawn(|| {
+            let mut times = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let (_, stderr, code) = bivouac.told(&["gc"]);
+                assert_eq!(code, Some(0), "{stderr}");
+                times += 1;
+            }
+            times
+        });
+        let results: Vec<_> = runs.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(gc.join().unwrap() > 0);
+        assert!(results.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
 fn a_plan_is_printed_and_nothing_is_made() {
     let Some(bivouac) = Bivouac::new("plan") else { return };
     let (stdout, stderr, code) = bivouac.told(&["inspect", "--plan", "examples/hello.nomad.hcl"]);

@@ -10,6 +10,7 @@ pub mod allocation;
 pub mod console;
 pub mod convert;
 pub mod environment;
+pub mod gc;
 pub mod load;
 pub mod network;
 pub mod node;

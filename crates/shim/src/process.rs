@@ -25,6 +25,20 @@ impl ProcessId {
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{path} has no start time")))?;
         Ok(ProcessId { pid, start_time })
     }
+
+    /// Whether it runs still. One that has ended and waits to be reaped does not: its parent may be slow, or a
+    /// container's first process that never reaps.
+    pub fn runs(self) -> bool {
+        let stat = std::fs::read(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        start_time(&stat) == Some(self.start_time) && !has_ended(&stat)
+    }
+}
+
+/// Whether the state, which follows the name, is `Z` or `X`: ended, and not reaped yet.
+fn has_ended(stat: &[u8]) -> bool {
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')');
+    let state = end_of_name.and_then(|at| stat.get(at + 2));
+    matches!(state, None | Some(b'Z' | b'X'))
 }
 
 /// The name in parentheses may hold spaces and parentheses, so fields are counted from the last `)`.
@@ -105,6 +119,21 @@ mod tests {
         assert!(first.start_time > 0);
         assert_eq!(ProcessId::of(pid).unwrap(), first);
         assert!(ProcessId::of(i32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_process_that_waits_to_be_reaped_does_not_run() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let id = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while id.runs() {
+            assert!(std::time::Instant::now() < deadline, "a zombie counts as running");
+            std::thread::yield_now();
+        }
+        assert_eq!(ProcessId::of(id.pid).unwrap(), id, "its number is still its own");
+        child.wait().unwrap();
+        assert!(!id.runs());
+        assert!(ProcessId::of(i32::try_from(std::process::id()).unwrap()).unwrap().runs());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! ever trusting a process number.
 
 use crate::client::{Client, ClientError};
-use crate::process::{ProcessId, boot_id};
+use crate::process::boot_id;
 use crate::protocol::Refusal;
 use crate::status::{FILE, Phase, Status, StatusError};
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, unlinkat};
@@ -95,8 +95,7 @@ pub fn look(run_dir: &Path) -> Result<Found, RecoverError> {
 /// Whether the shim that wrote this status runs: for the moment between its first record and its socket, and for
 /// one that does not answer.
 pub fn shim_runs(status: &Status) -> bool {
-    boot_id().is_ok_and(|boot| boot == status.boot_id)
-        && ProcessId::of(status.shim.pid).is_ok_and(|found| found == status.shim)
+    boot_id().is_ok_and(|boot| boot == status.boot_id) && status.shim.runs()
 }
 
 /// Ends and removes what a dead shim left: the group with all that is in it, and the run directory. The status as it

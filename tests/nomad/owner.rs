@@ -68,7 +68,7 @@ fn both_names_stand_beside_each_other_and_logs_can_be_ours() {
     run(&agent, "sleep");
     let allocation = agent.api.wait_for_allocation("sleep", A_WHILE, client_status("running"));
     let started = diary_line(&diary, "start").expect("a start");
-    assert!(started.contains("output: Collect") && started.contains("max_files: 3"), "{started}");
+    assert!(started.contains("stdout: Collect") && started.contains("max_files: 3"), "{started}");
     let id = allocation["ID"].as_str().expect("an id");
     let logs = agent.dir.join("alloc").join(id).join("alloc/logs");
     assert_eq!(std::fs::read_dir(&logs).expect("the logs").count(), 0, "a log collector was started");

@@ -17,7 +17,7 @@ pub use record::{Handle, Record};
 use crate::config::{KillMode, OperatorConfig};
 use crate::entries::Layers;
 use crate::host::{Facts, FactsError, OnHost};
-use crate::request::{ExecRequest, StarterGone, Streams, TaskRequest};
+use crate::request::{ExecRequest, Output, StarterGone, Streams, TaskRequest, TaskStreams};
 use crate::signals::Signal;
 use crate::task::{Resolver, Task, TaskError};
 use bivouac_cgroup::{Group, GroupName, GroupPath, Plan};
@@ -246,7 +246,7 @@ impl Engine {
         &self,
         request: &TaskRequest,
         task: &Task,
-        streams: Streams,
+        streams: TaskStreams,
         gone: StarterGone,
     ) -> Result<Started, EngineError> {
         self.reap();
@@ -264,7 +264,7 @@ impl Engine {
         &self,
         request: &TaskRequest,
         task: &Task,
-        streams: Streams,
+        streams: TaskStreams,
         gone: StarterGone,
         run_dir: &Path,
         record: &Record,
@@ -279,7 +279,7 @@ impl Engine {
             Place { program: &program, cgroup: entrance.unified.as_ref().map(AsFd::as_fd), tasks: &tasks };
         let (mut client, child) = place.start()?;
         self.keep(child);
-        let (streams, descriptors) = split(streams);
+        let (streams, descriptors) = order_streams(streams);
         let order = Launch {
             task: task.name.clone(),
             run_dir: host_path(run_dir)?,
@@ -528,7 +528,31 @@ fn host_path(path: &Path) -> Result<HostPath, EngineError> {
     HostPath::new(path).map_err(|error| EngineError::Task(TaskError::Path(error)))
 }
 
-/// Streams as the protocol takes them.
+/// A task's streams as the protocol takes them.
+fn order_streams(streams: TaskStreams) -> (protocol::TaskStreams, Vec<OwnedFd>) {
+    let (stdin, stdout, stderr) = match streams {
+        TaskStreams::Terminal(size) => return (protocol::TaskStreams::Terminal(size), Vec::new()),
+        TaskStreams::Files { stdin, stdout, stderr } => (stdin, stdout, stderr),
+    };
+    let mut descriptors = Vec::new();
+    let kind = if stdin.is_some() { Stream::Given } else { Stream::Null };
+    descriptors.extend(stdin);
+    let mut output = |output| match output {
+        Output::Null => protocol::Output::Null,
+        Output::Descriptor(descriptor) => {
+            descriptors.push(descriptor);
+            protocol::Output::Given
+        }
+        Output::Log { directory, files } => {
+            descriptors.push(directory);
+            protocol::Output::Log(files)
+        }
+    };
+    let (stdout, stderr) = (output(stdout), output(stderr));
+    (protocol::TaskStreams::Files { stdin: kind, stdout, stderr }, descriptors)
+}
+
+/// Streams of an exec session as the protocol takes them.
 fn split(streams: Streams) -> (StreamsKind, Vec<OwnedFd>) {
     match streams {
         Streams::Terminal(size) => (StreamsKind::Terminal(size), Vec::new()),

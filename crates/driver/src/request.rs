@@ -6,6 +6,7 @@ use crate::resources::Resources;
 use bivouac_cgroup::Placement;
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{Hostname, Mount, Network, TerminalSize};
+pub use bivouac_shim::protocol::{LogFiles, LogName, LogNameError};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -73,6 +74,55 @@ pub enum Secrets {
 }
 
 /// What becomes descriptors 0 to 2 of a task.
+#[derive(Debug)]
+pub enum TaskStreams {
+    /// Each for itself.
+    Files {
+        /// Standard input: a pipe, or nothing.
+        stdin: Option<OwnedFd>,
+        /// Standard output.
+        stdout: Output,
+        /// Standard error.
+        stderr: Output,
+    },
+    /// A terminal of the task's own, of this size.
+    Terminal(TerminalSize),
+}
+
+/// Where one stream of a task goes.
+#[derive(Debug)]
+pub enum Output {
+    /// Nowhere: a null device of the task's own.
+    Null,
+    /// Into a pipe, a FIFO or a log file opened for appending.
+    Descriptor(OwnedFd),
+    /// Into numbered files in a directory, written by the shim; they outlive the face.
+    Log {
+        /// The directory.
+        directory: OwnedFd,
+        /// Their name and limits.
+        files: LogFiles,
+    },
+}
+
+impl From<Option<OwnedFd>> for Output {
+    fn from(descriptor: Option<OwnedFd>) -> Output {
+        descriptor.map_or(Output::Null, Output::Descriptor)
+    }
+}
+
+impl From<Streams> for TaskStreams {
+    fn from(streams: Streams) -> TaskStreams {
+        match streams {
+            Streams::Terminal(size) => TaskStreams::Terminal(size),
+            Streams::Files { stdin, stdout, stderr } => {
+                TaskStreams::Files { stdin, stdout: stdout.into(), stderr: stderr.into() }
+            }
+        }
+    }
+}
+
+/// What becomes descriptors 0 to 2 of a command in a running task.
 #[derive(Debug)]
 pub enum Streams {
     /// Pipes, FIFOs or log files opened for appending; a null device of the task's own where there is none.

@@ -95,7 +95,7 @@ impl Bench {
             stdout: Some(OwnedFd::from(stdout)),
             stderr: Some(OwnedFd::from(stderr)),
         };
-        let started = self.engine.start(request, &task, streams, StarterGone::Keep)?;
+        let started = self.engine.start(request, &task, streams.into(), StarterGone::Keep)?;
         Ok((started, out, err))
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn task(
     config: &pb::TaskConfig,
     options: Values,
     env: BTreeMap<String, String>,
-    output: Output,
+    [stdout, stderr]: [Output; 2],
 ) -> Result<TaskStart, RequestError> {
     if config.id.is_empty() {
         return Err(RequestError::NoTask);
@@ -55,7 +55,8 @@ pub(crate) fn task(
         env,
         options,
         alloc_dir: absolute("allocation directory", &config.alloc_dir)?,
-        output,
+        stdout,
+        stderr,
         mounts,
         devices,
         network: network(config.network_isolation_spec.as_ref())?,

@@ -118,8 +118,7 @@ impl Bivouac {
         let request = ask(task, &around)
             .map_err(|error| failed(format_args!("failed driver config validation: {error}")))?;
         let prepared = engine.prepare(&operator, &request)?;
-        let [stdout, stderr] = streams::open(task).map_err(failed)?;
-        let streams = Streams::Files { stdin: None, stdout, stderr };
+        let streams = streams::open(task).map_err(failed)?;
         let started = engine.start(&request, &prepared, streams, StarterGone::Keep)?;
         for note in started.notes {
             self.tell(task, note);

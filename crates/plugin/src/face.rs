@@ -9,8 +9,8 @@ mod task;
 
 pub use session::{ExecControl, ExecRequest, ExecSession, ExecStreams, TermSize};
 pub use task::{
-    Device, Dns, Exit, Hosts, Inspection, LogLimits, MemoryMax, Mount, Network, Output, Propagation,
-    Resources, Started, TaskRecover, TaskStart, Usage,
+    Device, Dns, Exit, Hosts, Inspection, LogLimits, LogSeries, MemoryMax, Mount, Network, Output,
+    Propagation, Resources, Started, TaskRecover, TaskStart, Usage,
 };
 
 use crate::options::{Opt, Values};

@@ -172,7 +172,8 @@ mod tests {
             env: [("NOMAD_TASK_NAME".to_owned(), "web".to_owned())].into(),
             options: Values([("command".to_owned(), Value::Text("/bin/true".into()))].into()),
             alloc_dir: "/var/nomad/alloc/a1".into(),
-            output: face::Output::Discard,
+            stdout: face::Output::Discard,
+            stderr: face::Output::Discard,
             mounts: vec![face::Mount {
                 task_path: "data".into(),
                 host_path: "/srv".into(),

@@ -1,12 +1,15 @@
 //! The operator's options that only matter under Nomad, with their meaning.
 
 use crate::convert::{RequestError, absolute};
-use crate::face::{LogLimits, Output};
+use crate::face::{LogLimits, LogSeries, Output};
 use crate::options::Values;
 use crate::wire::driver as pb;
+use std::num::NonZeroU32;
 
 /// Most log files that may be kept per stream.
 const MAX_FILES: i64 = 100_000;
+/// Nomad's own default, of both limits.
+const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Largest log file, in MiB.
 const MAX_FILE_SIZE: i64 = 1_048_576;
 
@@ -52,7 +55,7 @@ impl Default for Settings {
         Self {
             isolation: Isolation::Image,
             collection: Collection::Nomad,
-            limits: LogLimits { max_files: 10, max_file_size_mib: 10 },
+            limits: LogLimits { max_files: TEN, max_file_size_mib: TEN },
             dynamic_users: false,
             denylist: crate::environment::DEFAULT_DENYLIST.iter().map(|&name| name.to_owned()).collect(),
         }
@@ -103,27 +106,32 @@ impl Settings {
         }
     }
 
-    /// Where a task's output goes; `values` are its [`crate::options::face_task_options`].
-    pub(crate) fn output(&self, config: &pb::TaskConfig, values: &Values) -> Result<Output, OutputError> {
-        let nowhere = |path: &str| path.is_empty() || path == "/dev/null";
-        if nowhere(&config.stdout_path) && nowhere(&config.stderr_path) {
-            return Ok(Output::Discard);
-        }
-        match self.collection {
-            Collection::Nomad => Ok(Output::Paths {
-                stdout: absolute("standard output", or_null(&config.stdout_path))?,
-                stderr: absolute("standard error", or_null(&config.stderr_path))?,
-            }),
-            Collection::Bivouac => Ok(Output::Collect {
-                directory: absolute("allocation directory", &config.alloc_dir)?.join("alloc/logs"),
-                limits: limits(values, self.limits)?,
-            }),
-        }
+    /// Where a task's output and errors go; `values` are its [`crate::options::face_task_options`].
+    pub(crate) fn outputs(
+        &self,
+        config: &pb::TaskConfig,
+        values: &Values,
+    ) -> Result<[Output; 2], OutputError> {
+        let limits = limits(values, self.limits)?;
+        let one = |stream: &str, field: &'static str, path: &str| -> Result<Output, OutputError> {
+            // The path is set whoever collects; `/dev/null` stands for `logs { disabled = true }`.
+            if path.is_empty() || path == "/dev/null" {
+                return Ok(Output::Discard);
+            }
+            Ok(match self.collection {
+                Collection::Nomad => Output::Path(absolute(field, path)?),
+                Collection::Bivouac => Output::Collect(LogSeries {
+                    directory: absolute("allocation directory", &config.alloc_dir)?.join("alloc/logs"),
+                    name: format!("{}.{stream}", config.name),
+                    limits,
+                }),
+            })
+        };
+        Ok([
+            one("stdout", "standard output", &config.stdout_path)?,
+            one("stderr", "standard error", &config.stderr_path)?,
+        ])
     }
-}
-
-fn or_null(path: &str) -> &str {
-    if path.is_empty() { "/dev/null" } else { path }
 }
 
 /// Why it is not known where output should go.
@@ -153,7 +161,7 @@ fn limits(values: &Values, default: LogLimits) -> Result<LogLimits, SettingError
     let range = |option, most, default| match values.count(option) {
         None => Ok(default),
         Some(got) => match u32::try_from(got) {
-            Ok(n) if (1..=most).contains(&got) => Ok(n),
+            Ok(n) if got <= most => NonZeroU32::new(n).ok_or(SettingError::Range { option, most, got }),
             _ => Err(SettingError::Range { option, most, got }),
         },
     };
@@ -193,24 +201,28 @@ mod tests {
     #[test]
     fn output_goes_where_the_operator_says() {
         let config = pb::TaskConfig {
+            name: "web".into(),
             alloc_dir: "/alloc".into(),
             stdout_path: "/alloc/alloc/logs/.web.stdout.fifo".into(),
             ..Default::default()
         };
-        let nomad = Settings::default().output(&config, &Values::default());
+        let nomad = Settings::default().outputs(&config, &Values::default());
         let stdout = PathBuf::from("/alloc/alloc/logs/.web.stdout.fifo");
-        assert_eq!(nomad, Ok(Output::Paths { stdout, stderr: "/dev/null".into() }));
+        assert_eq!(nomad, Ok([Output::Path(stdout), Output::Discard]));
         let own = Settings { collection: Collection::Bivouac, ..Settings::default() };
         let task = values(&[("log_max_files", Value::Count(2))]);
-        let limits = LogLimits { max_files: 2, max_file_size_mib: 10 };
-        assert_eq!(
-            own.output(&config, &task),
-            Ok(Output::Collect { directory: "/alloc/alloc/logs".into(), limits })
-        );
+        let series = LogSeries {
+            directory: "/alloc/alloc/logs".into(),
+            name: "web.stdout".into(),
+            limits: LogLimits { max_files: NonZeroU32::new(2).unwrap(), max_file_size_mib: TEN },
+        };
+        assert_eq!(own.outputs(&config, &task), Ok([Output::Collect(series), Output::Discard]));
         let off =
             pb::TaskConfig { stdout_path: "/dev/null".into(), stderr_path: "/dev/null".into(), ..config };
-        assert_eq!(own.output(&off, &task), Ok(Output::Discard));
+        assert_eq!(own.outputs(&off, &task), Ok([Output::Discard, Output::Discard]));
         let relative = pb::TaskConfig { stdout_path: "x".into(), ..off };
-        assert!(Settings::default().output(&relative, &task).is_err());
+        assert!(Settings::default().outputs(&relative, &task).is_err());
+        let zero = values(&[("log_max_files", Value::Count(0))]);
+        assert!(own.outputs(&relative, &zero).is_err());
     }
 }

@@ -3,15 +3,18 @@
 //! The names lie in a directory that earlier tasks of the allocation may have written to: everything is
 //! opened beneath the allocation's directory without following a link, and never made.
 
-use crate::face::{Output, TaskStart};
+use crate::face::{LogSeries, Output, TaskStart};
+use bivouac_driver::request::{self, LogFiles, LogName, TaskStreams};
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, fstat, openat, openat2,
 };
 use rustix::io::Errno;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+const MIB: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
 /// How long the collector may take to open its side of a FIFO.
 const COLLECTOR: Duration = Duration::from_secs(10);
 /// How often it is looked for.
@@ -26,19 +29,39 @@ pub(crate) enum StreamError {
     Kind(PathBuf),
     #[error("nobody reads {0}: Nomad's log collector did not open it within 10 s")]
     Nobody(PathBuf),
-    #[error("log_collection = \"bivouac\" is not supported by this engine: set it to \"nomad\"")]
-    Collect,
+    #[error(transparent)]
+    Name(#[from] request::LogNameError),
 }
 
-/// Standard output and error; `None` is nowhere.
-pub(crate) fn open(task: &TaskStart) -> Result<[Option<OwnedFd>; 2], StreamError> {
-    match &task.output {
-        Output::Discard => Ok([None, None]),
-        Output::Collect { .. } => Err(StreamError::Collect),
-        Output::Paths { stdout, stderr } => {
-            Ok([one(&task.alloc_dir, stdout)?, one(&task.alloc_dir, stderr)?])
-        }
-    }
+/// Where the task's output goes; it has no input.
+pub(crate) fn open(task: &TaskStart) -> Result<TaskStreams, StreamError> {
+    let output = |output: &Output| match output {
+        Output::Discard => Ok(request::Output::Null),
+        Output::Path(path) => one(&task.alloc_dir, path).map(request::Output::from),
+        Output::Collect(series) => collect(&task.alloc_dir, series),
+    };
+    Ok(TaskStreams::Files { stdin: None, stdout: output(&task.stdout)?, stderr: output(&task.stderr)? })
+}
+
+/// Numbered files in the log directory, which is opened here and written to by the shim.
+fn collect(alloc_dir: &Path, series: &LogSeries) -> Result<request::Output, StreamError> {
+    let failed = |errno| StreamError::Open { path: series.directory.clone(), errno };
+    let inside = series.directory.strip_prefix(alloc_dir).map_err(|_| failed(Errno::XDEV))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = beneath(alloc_dir, inside, flags).map_err(failed)?;
+    let files = LogFiles {
+        name: LogName::new(series.name.clone())?,
+        most_files: series.limits.max_files,
+        most_bytes: NonZeroU64::from(series.limits.max_file_size_mib).saturating_mul(MIB),
+    };
+    Ok(request::Output::Log { directory, files })
+}
+
+/// Opens something below the allocation's directory through no link.
+fn beneath(alloc_dir: &Path, inside: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let top = openat(CWD, alloc_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat2(top, inside, flags, Mode::empty(), resolve)
 }
 
 fn one(alloc_dir: &Path, path: &Path) -> Result<Option<OwnedFd>, StreamError> {
@@ -55,12 +78,7 @@ fn one(alloc_dir: &Path, path: &Path) -> Result<Option<OwnedFd>, StreamError> {
     let end = Instant::now() + COLLECTOR;
     let opened = loop {
         let opened = match path.strip_prefix(alloc_dir) {
-            Ok(inside) => {
-                let top =
-                    openat(CWD, alloc_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-                let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-                openat2(top.map_err(failed)?, inside, flags, Mode::empty(), resolve)
-            }
+            Ok(inside) => beneath(alloc_dir, inside, flags),
             Err(_) => openat(CWD, path, flags, Mode::empty()),
         };
         match opened {

@@ -250,7 +250,7 @@ impl<'a> Foreground<'a> {
         let signal = Signal::parse(&planned.kill_signal)?;
         let task = self.engine.prepare(operator, &planned.request)?;
         let (streams, outputs, input) = self.streams(names.is_some())?;
-        let mut started = self.engine.start(&planned.request, &task, streams, StarterGone::Stop)?;
+        let mut started = self.engine.start(&planned.request, &task, streams.into(), StarterGone::Stop)?;
         for note in &started.notes {
             remark(self.show, &format!("{}: {note}", planned.label));
         }

@@ -143,6 +143,8 @@ pub enum Action {
     Arm(Duration),
     /// Set the timer to this, unless it goes off sooner anyway.
     ArmSooner(Duration),
+    /// Write what is left of the task's output.
+    FlushLogs,
     /// Stop the timer.
     Disarm,
     /// Answer whoever asks now.
@@ -317,14 +319,14 @@ pub fn step(policy: Policy, state: State, event: Event) -> (State, Vec<Action>) 
     }
 }
 
-/// The first process was reaped: count, write, tell, and only then let go.
+/// The first process was reaped: flush, count, write, tell, and only then let go.
 fn ended(policy: Policy, after: Aftermath) -> (State, Vec<Action>) {
     let mut actions = vec![A::Disarm];
     if policy.pid_namespace == Sharing::Host {
         // Nobody else ends the rest: whoever hears of the end finds no process left.
         actions.push(A::Kill);
     }
-    actions.extend([A::CountOom, A::Record, A::TellEnd, A::Release]);
+    actions.extend([A::FlushLogs, A::CountOom, A::Record, A::TellEnd, A::Release]);
     if after != Keep {
         actions.push(A::RemoveGroup);
     }

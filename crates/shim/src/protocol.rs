@@ -15,6 +15,7 @@ use bivouac_sandbox::model::{Process, Sandbox, TerminalSize};
 use bivouac_sandbox::path::HostPath;
 use bivouac_sys::features::{KernelFeatures, OverlayLayers};
 use serde::{Deserialize, Serialize};
+use std::num::{NonZeroU32, NonZeroU64};
 
 pub use crate::status::{Exit, Status};
 
@@ -22,7 +23,7 @@ pub use crate::status::{Exit, Status};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Start the task. Only as the first message on the socket that the shim was born with. With
-    /// [`StreamsKind::Files`] descriptors come along. Answered by [`Response::Launched`].
+    /// [`TaskStreams::Files`] descriptors come along. Answered by [`Response::Launched`].
     Launch(Box<Launch>),
     /// Answered by [`Response::State`].
     State,
@@ -101,7 +102,7 @@ pub struct Launch {
     /// What the kernel can do, as the face probed it.
     pub features: Features,
     /// What the task's descriptors 0-2 are.
-    pub streams: StreamsKind,
+    pub streams: TaskStreams,
     /// What to do when the starter's socket closes while the task runs.
     pub on_starter_gone: OnStarterGone,
     /// Whom a stop reaches first.
@@ -122,7 +123,91 @@ pub struct Exec {
     pub deadline_ms: Option<u64>,
 }
 
-/// What descriptors 0-2 are.
+/// What descriptors 0-2 of a task are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskStreams {
+    /// Descriptors that come with the message, in this order, those that need one.
+    Files {
+        /// Standard input.
+        stdin: Stream,
+        /// Standard output.
+        stdout: Output,
+        /// Standard error.
+        stderr: Output,
+    },
+    /// A terminal of the task's own.
+    Terminal(TerminalSize),
+}
+
+/// What standard output or error of a task is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// The next descriptor of the message.
+    Given,
+    /// A null device of the task's own.
+    Null,
+    /// A pipe that the shim empties into numbered files. The next descriptor of the message is their directory.
+    /// They exist when [`Response::Launched`] comes, and hold everything when the end is told.
+    Log(LogFiles),
+}
+
+/// Numbered log files `<name>.<n>` in a directory: `n` grows for ever, the oldest go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFiles {
+    /// What stands before the number: one file name.
+    pub name: LogName,
+    /// How many are kept.
+    pub most_files: NonZeroU32,
+    /// How long each becomes.
+    pub most_bytes: NonZeroU64,
+}
+
+/// The first part of a log file's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LogName(String);
+
+/// A text that is no name of a log file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot begin the name of a log file: it must be 1 to 230 bytes without `/` and NUL")]
+pub struct LogNameError(String);
+
+impl LogName {
+    /// With a dot and the longest number it is still no longer than the 255 bytes of a file name.
+    const LONGEST: usize = 230;
+
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`LogNameError`].
+    pub fn new(name: String) -> Result<LogName, LogNameError> {
+        if name.is_empty() || name.len() > LogName::LONGEST || name.contains(['/', '\0']) {
+            return Err(LogNameError(name));
+        }
+        Ok(LogName(name))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for LogName {
+    type Error = LogNameError;
+
+    fn try_from(name: String) -> Result<LogName, LogNameError> {
+        LogName::new(name)
+    }
+}
+
+impl From<LogName> for String {
+    fn from(name: LogName) -> String {
+        name.0
+    }
+}
+
+/// What descriptors 0-2 of an exec session are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamsKind {
     /// Descriptors that come with the message, in this order, those that are [`Stream::Given`].
@@ -155,6 +240,19 @@ impl StreamsKind {
                 [stdin, stdout, stderr].into_iter().filter(|stream| *stream == Stream::Given).count()
             }
             StreamsKind::Terminal(_) => 0,
+        }
+    }
+}
+
+impl TaskStreams {
+    /// How many descriptors come with the message.
+    pub fn descriptors(&self) -> usize {
+        match self {
+            TaskStreams::Files { stdin, stdout, stderr } => {
+                let outputs = [stdout, stderr].into_iter().filter(|output| **output != Output::Null).count();
+                usize::from(*stdin == Stream::Given) + outputs
+            }
+            TaskStreams::Terminal(_) => 0,
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! One thread, one `poll` without a time-out unless something was promised for a certain time. Everything that can
 //! happen is a descriptor: the first process and every exec session (pidfds), clients (sockets), signals to the
-//! shim, memory running out. An idle shim is never woken.
+//! shim, memory running out, output to be written to log files. An idle shim is never woken.
 
 mod clients;
+mod collect;
 mod fifo;
 mod perform;
 
@@ -20,6 +21,7 @@ use bivouac_sandbox::path::HostPath;
 use bivouac_sys::clone::Child;
 use bivouac_sys::{Errno, signal, wait};
 use clients::{Clients, Message};
+use collect::Collectors;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::collections::VecDeque;
@@ -73,6 +75,7 @@ pub struct Server<E> {
     terminal: Option<OwnedFd>,
     /// Read ends of the task's named pipes.
     readers: Vec<OwnedFd>,
+    collectors: Collectors,
     sessions: Sessions,
     sweepers: Vec<Child>,
     timer: Option<Instant>,
@@ -148,6 +151,7 @@ enum Source {
     Client(Id),
     Session(i32),
     Sweeper,
+    Output(usize),
 }
 
 impl<E: Engine> Server<E> {
@@ -175,6 +179,7 @@ impl<E: Engine> Server<E> {
             first: None,
             terminal: None,
             readers: Vec::new(),
+            collectors: Collectors::default(),
             sessions: Sessions::default(),
             sweepers: Vec::new(),
             timer: None,
@@ -221,6 +226,7 @@ impl<E: Engine> Server<E> {
         }
         all.push((Source::Signals, self.signals.as_fd(), readable));
         all.extend(self.sweepers.iter().map(|sweeper| (Source::Sweeper, sweeper.pidfd.as_fd(), readable)));
+        all.extend(self.collectors.polled().map(|(index, fd)| (Source::Output(index), fd, readable)));
         all.extend(self.clients.polled().map(|(id, fd, flags)| (Source::Client(id), fd, flags)));
         all.extend(self.clients.listener().map(|listener| (Source::Listener, listener, readable)));
         all
@@ -275,6 +281,7 @@ impl<E: Engine> Server<E> {
             Source::Sweeper => {
                 self.sweepers.retain(|sweeper| matches!(wait::try_reap(sweeper.pidfd.as_fd()), Ok(None)));
             }
+            Source::Output(index) => self.collectors.collect(index),
             Source::Listener => self.clients.accept(),
             Source::Client(id) => self.serve_client(id, flags),
         }

@@ -186,9 +186,9 @@ fn the_end_is_told_without_waiting_for_a_disk() {
         }
     }
     let (input, mut writer) = std::io::pipe().unwrap();
-    use bivouac_shim::protocol::{Stream, StreamsKind};
+    use bivouac_shim::protocol::{Output, Stream, TaskStreams};
     rig.order.streams =
-        StreamsKind::Files { stdin: Stream::Given, stdout: Stream::Null, stderr: Stream::Null };
+        TaskStreams::Files { stdin: Stream::Given, stdout: Output::Null, stderr: Output::Null };
     let Ok((client, _)) = rig.try_start(vec![input.into()]) else {
         println!(
             "SKIPPED: the_end_is_told_without_waiting_for_a_disk: no overlay on {}",

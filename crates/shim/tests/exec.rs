@@ -7,7 +7,9 @@ mod rig;
 use bivouac_sandbox::model::TerminalSize;
 use bivouac_sandbox::path::TaskPath;
 use bivouac_shim::client::ClientError;
-use bivouac_shim::protocol::{Exec, ExecCause, ExecEnd, Leftovers, Refusal, Stream, StreamsKind};
+use bivouac_shim::protocol::{
+    Exec, ExecCause, ExecEnd, Leftovers, Refusal, Stream, StreamsKind, TaskStreams,
+};
 use bivouac_shim::status::Ending;
 use rig::{Rig, can_run, lives, output, read_all, read_line, soon, until};
 use std::io::{Read, Write};
@@ -238,7 +240,7 @@ fn the_tasks_own_terminal_is_handed_out_again_and_takes_sizes() {
         return;
     }
     let mut rig = Rig::shell("read line; stty size; exit 9");
-    rig.order.streams = StreamsKind::Terminal(TerminalSize { rows: 24, columns: 80 });
+    rig.order.streams = TaskStreams::Terminal(TerminalSize { rows: 24, columns: 80 });
     let (mut client, launched) = rig.start();
     drop(launched.terminal.unwrap());
     client.resize(TerminalSize { rows: 30, columns: 90 }).unwrap();

@@ -6,7 +6,7 @@ mod rig;
 
 use bivouac_sandbox::model::{Init, Sharing};
 use bivouac_shim::client::{ClientError, Happened};
-use bivouac_shim::protocol::{KillMode, Leftovers, OnStarterGone, Refusal, Stream, StreamsKind};
+use bivouac_shim::protocol::{KillMode, Leftovers, OnStarterGone, Output, Refusal, Stream, TaskStreams};
 use bivouac_shim::recover::{Found, clean, look, was_lost};
 use bivouac_shim::status::{Cause, Ending, Phase};
 use rig::{Rig, SOON, can_run, lives, read_all, read_line, soon, until};
@@ -476,7 +476,7 @@ fn a_dead_log_collector_makes_the_task_wait_and_not_die() {
         openat(CWD, &fifo, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap();
     let writer = openat(CWD, &fifo, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
     rig.order.streams =
-        StreamsKind::Files { stdin: Stream::Null, stdout: Stream::Given, stderr: Stream::Null };
+        TaskStreams::Files { stdin: Stream::Null, stdout: Output::Given, stderr: Output::Null };
     let (client, _) = rig.try_start(vec![writer]).unwrap();
     drop(collector);
     std::fs::write(&go, "\n").unwrap();

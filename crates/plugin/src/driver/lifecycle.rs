@@ -76,9 +76,9 @@ fn understand(shared: &Shared, config: &pb::TaskConfig) -> Result<TaskStart, Box
     let mut options = shared.engine.task_options();
     options.extend(own.iter().cloned());
     let mut values = msgpack::decode(&config.msgpack_driver_config, &options)?;
-    let output = shared.configured().0.output(config, &values.split_off(&own))?;
+    let outputs = shared.configured().0.outputs(config, &values.split_off(&own))?;
     let env = shared.environment(config.env.clone());
-    Ok(convert::task(config, values, env, output)?)
+    Ok(convert::task(config, values, env, outputs)?)
 }
 
 async fn end_foreign(shared: &Shared, foreign: Foreign) -> Result<(), Status> {

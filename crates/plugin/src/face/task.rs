@@ -2,6 +2,7 @@
 
 use crate::options::Values;
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -26,8 +27,10 @@ pub struct TaskStart {
     pub options: Values,
     /// The allocation's directory on the host; the task's own is `<alloc_dir>/<name>`.
     pub alloc_dir: PathBuf,
-    /// Where standard output and error go.
-    pub output: Output,
+    /// Where standard output goes.
+    pub stdout: Output,
+    /// Where standard error goes.
+    pub stderr: Output,
     /// Volumes and what device plugins want mounted.
     pub mounts: Vec<Mount>,
     /// What device plugins give.
@@ -40,34 +43,35 @@ pub struct TaskStart {
     pub resources: Resources,
 }
 
-/// Where a task's output goes.
+/// Where one stream of a task goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Nowhere.
     Discard,
-    /// Into these FIFOs or files, opened without following links.
-    Paths {
-        /// For standard output.
-        stdout: PathBuf,
-        /// For standard error.
-        stderr: PathBuf,
-    },
-    /// Into `<task>.stdout.<n>` and `<task>.stderr.<n>` in this directory, written by us.
-    Collect {
-        /// The directory that `nomad alloc logs` reads.
-        directory: PathBuf,
-        /// When to begin a new file and how many to keep.
-        limits: LogLimits,
-    },
+    /// Into this FIFO or file, opened without following links.
+    Path(PathBuf),
+    /// Into numbered files, written by us.
+    Collect(LogSeries),
 }
 
-/// The room that a task's log may take.
+/// The numbered files `<name>.<n>` of one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSeries {
+    /// The directory that `nomad alloc logs` reads.
+    pub directory: PathBuf,
+    /// What stands before the number: `<task>.stdout` or `<task>.stderr`.
+    pub name: String,
+    /// When to begin a new file and how many to keep.
+    pub limits: LogLimits,
+}
+
+/// The room that one stream's log may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLimits {
-    /// Files kept per stream, at least 1.
-    pub max_files: u32,
-    /// Size of one file, in MiB, at least 1.
-    pub max_file_size_mib: u32,
+    /// Files kept.
+    pub max_files: NonZeroU32,
+    /// Size of one file, in MiB.
+    pub max_file_size_mib: NonZeroU32,
 }
 
 /// A host directory or file shown in the task.

@@ -156,12 +156,12 @@ impl Engine for Fake {
             "fail-for-now" => return refused("out of luck".into(), true),
             _ => {}
         }
-        let (stdout, stderr) = match &task.output {
-            Output::Paths { stdout, stderr } => match (open(stdout), open(stderr)) {
-                (Ok(out), Ok(err)) => (Stdio::from(out), Stdio::from(err)),
-                _ => return refused(format!("cannot open {}", stdout.display()), false),
-            },
-            Output::Discard | Output::Collect { .. } => (Stdio::null(), Stdio::null()),
+        let stdio = |output: &Output| match output {
+            Output::Path(path) => open(path).map(Stdio::from),
+            Output::Discard | Output::Collect(_) => Ok(Stdio::null()),
+        };
+        let (Ok(stdout), Ok(stderr)) = (stdio(&task.stdout), stdio(&task.stderr)) else {
+            return refused(format!("cannot open {:?} and {:?}", task.stdout, task.stderr), false);
         };
         let child = Command::new(command)
             .args(task.options.list("args").unwrap_or_default())

@@ -102,6 +102,7 @@ fn the_status_is_on_disk_before_anybody_hears_and_the_disk_is_waited_for_afterwa
             && event == E::Ended
         {
             assert!(at(actions, A::CountOom).is_some_and(|count| count < record), "{state:?}");
+            assert!(at(actions, A::FlushLogs).is_some_and(|flush| flush < record), "{state:?}");
         }
     });
 }

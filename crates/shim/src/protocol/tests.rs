@@ -71,11 +71,24 @@ pub(crate) fn launch() -> Launch {
         sandbox: sandbox(),
         cgroup: saved(),
         features: KernelFeatures::OLDEST.into(),
-        streams: files(),
+        streams: TaskStreams::Files { stdin: Stream::Null, stdout: Output::Given, stderr: Output::Given },
         on_starter_gone: OnStarterGone::Stop,
         kill_mode: KillMode::Process,
         deadline_ms: 30_000,
     }
+}
+
+fn log(name: &str) -> Output {
+    Output::Log(LogFiles {
+        name: LogName::new(name.into()).unwrap(),
+        most_files: NonZeroU32::MIN,
+        most_bytes: NonZeroU64::MAX,
+    })
+}
+
+fn launch_with_logs() -> Launch {
+    let (stdout, stderr) = (log("web.stdout"), log("web.stderr"));
+    Launch { streams: TaskStreams::Files { stdin: Stream::Given, stdout, stderr }, ..launch() }
 }
 
 /// The body of a request with most kinds of value in it.
@@ -88,6 +101,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     let exec = Exec { process: process(), streams: files(), deadline_ms: Some(5_000) };
     vec![
         ("launch", Request::Launch(Box::new(launch()))),
+        ("launch_with_logs", Request::Launch(Box::new(launch_with_logs()))),
         ("state", Request::State),
         ("wait", Request::Wait),
         ("wait_oom", Request::WaitOom { seen: 3 }),
@@ -161,6 +175,35 @@ fn golden_requests() {
 fn golden_responses() {
     for (name, response) in responses() {
         check("response", name, &response);
+    }
+}
+
+/// Shims outlive upgrades: what one of any earlier version says is understood, and what it is asked is what it knows.
+/// (A launch is only ever sent to a shim of this version.)
+#[test]
+fn shims_of_every_earlier_version_are_understood() {
+    for version in 1..VERSION {
+        let folder = format!("{}/golden/v{version}", env!("CARGO_MANIFEST_DIR"));
+        let kept = |kind: &str, name: &str| std::fs::read(format!("{folder}/{kind}-{name}.frame")).ok();
+        let mut seen = 0;
+        for (name, response) in responses() {
+            let Some(frame) = kept("response", name) else { continue };
+            let body = frame.get(HEADER..).unwrap();
+            let mut expected = response;
+            // The frames name the version of the shim that said them.
+            if let Response::State(status) = &mut expected {
+                status.protocol = version;
+            }
+            assert_eq!(decode::<Response>(body).unwrap(), expected, "v{version} {name}");
+            seen += 1;
+        }
+        for (name, request) in requests().into_iter().filter(|(name, _)| !name.starts_with("launch")) {
+            let Some(frame) = kept("request", name) else { continue };
+            let today = encode(&request, LAUNCH_LIMIT).unwrap();
+            assert_eq!(frame.get(HEADER..), today.get(HEADER..), "v{version} {name}");
+            seen += 1;
+        }
+        assert!(seen >= 20, "only {seen} frames of version {version}");
     }
 }
 

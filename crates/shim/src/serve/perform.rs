@@ -4,7 +4,9 @@ use super::{Ask, Server, fifo};
 use crate::engine::Engine;
 use crate::machine::{Action, Event, List, Reply, State};
 use crate::process::{Moment, ProcessId, ignores_as_init};
-use crate::protocol::{Refusal, Request, Response, Started, Stream, StreamsKind, TaskStats};
+use crate::protocol::{
+    Output, Refusal, Request, Response, Started, Stream, StreamsKind, TaskStats, TaskStreams,
+};
 use crate::status::Phase;
 use bivouac_sandbox::launch::Streams;
 use bivouac_sandbox::model::TerminalSize;
@@ -33,6 +35,7 @@ impl<E: Engine> Server<E> {
                 let sooner = Instant::now() + time;
                 self.timer = Some(self.timer.map_or(sooner, |timer| timer.min(sooner)));
             }
+            Action::FlushLogs => self.collectors.finish(),
             Action::Disarm => self.timer = None,
             Action::Answer(reply) => {
                 if let Some(ask) = ask.take() {
@@ -122,12 +125,7 @@ impl<E: Engine> Server<E> {
             return Err(failed("start the task without a record of it", error.to_string()));
         }
         let order = self.order.take().ok_or(Refusal::NotRunning)?;
-        if let StreamsKind::Files { stdin, .. } = order.launch.streams {
-            let inputs = usize::from(stdin == Stream::Given);
-            self.readers =
-                order.descriptors.iter().skip(inputs).filter_map(|fd| fifo::hold_open(fd.as_fd())).collect();
-        }
-        let streams = streams(order.launch.streams, order.descriptors);
+        let streams = self.task_streams(&order.launch.streams, order.descriptors)?;
         let newcomer = self.engine.launch(&order.launch, streams)?;
         self.status.started = Some(Moment::now());
         self.status.first = ProcessId::of(newcomer.child.pid).ok();
@@ -135,6 +133,30 @@ impl<E: Engine> Server<E> {
         self.terminal = newcomer.terminal;
         self.first = Some(newcomer.child);
         Ok(())
+    }
+
+    /// What the task's descriptors will be: those that came, or pipes that are emptied here.
+    fn task_streams(&mut self, kind: &TaskStreams, descriptors: Vec<OwnedFd>) -> Result<Streams, Refusal> {
+        let (stdin, stdout, stderr) = match kind {
+            TaskStreams::Terminal(size) => return Ok(Streams::Terminal(*size)),
+            TaskStreams::Files { stdin, stdout, stderr } => (stdin, stdout, stderr),
+        };
+        let mut given = descriptors.into_iter();
+        let stdin = if *stdin == Stream::Given { given.next() } else { None };
+        let mut output = |output: &Output| {
+            let next = if *output == Output::Null { None } else { given.next() };
+            match (output, next) {
+                (Output::Log(files), Some(directory)) => {
+                    self.collectors.add(directory, files.clone()).map(Some)
+                }
+                (Output::Given, Some(fd)) => {
+                    self.readers.extend(fifo::hold_open(fd.as_fd()));
+                    Ok(Some(fd))
+                }
+                (Output::Null | Output::Given | Output::Log(_), _) => Ok(None),
+            }
+        };
+        Ok(Streams::Files { stdin, stdout: output(stdout)?, stderr: output(stderr)? })
     }
 
     fn tell_launched(&mut self) {

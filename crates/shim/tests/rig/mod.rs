@@ -91,7 +91,7 @@ impl Rig {
             sandbox: sandbox(dir.path(), script),
             cgroup: saved.clone(),
             features: KernelFeatures::probe().unwrap().into(),
-            streams: StreamsKind::Files { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null },
+            streams: TaskStreams::Files { stdin: Stream::Null, stdout: Output::Null, stderr: Output::Null },
             on_starter_gone: OnStarterGone::Keep,
             kill_mode: KillMode::Process,
             deadline_ms: 20_000,
@@ -116,7 +116,7 @@ impl Rig {
     pub(crate) fn start_with_output(&mut self) -> (Client, std::io::PipeReader) {
         let (reader, writer) = std::io::pipe().unwrap();
         self.order.streams =
-            StreamsKind::Files { stdin: Stream::Null, stdout: Stream::Given, stderr: Stream::Null };
+            TaskStreams::Files { stdin: Stream::Null, stdout: Output::Given, stderr: Output::Null };
         let (client, _) = self.try_start(vec![writer.into()]).unwrap_or_else(|error| panic!("{error}"));
         (client, reader)
     }

@@ -149,6 +149,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Covers: T87
     #[test]
     fn names_that_lead_elsewhere_are_refused() {
         let long = "x".repeat(201);

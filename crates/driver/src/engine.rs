@@ -313,10 +313,7 @@ impl Engine {
     fn group(&self, plan: &Plan) -> Result<Group, EngineError> {
         match plan.create() {
             Err(bivouac_cgroup::Error::Occupied { .. } | bivouac_cgroup::Error::Exists { .. }) => {
-                if let Ok(left) = Group::open(&plan.saved()) {
-                    left.kill()?;
-                    left.wait_empty(REMOVE_DEADLINE)?;
-                }
+                bivouac_cgroup::remove_saved(&plan.saved(), REMOVE_DEADLINE)?;
                 Ok(plan.create()?)
             }
             made => Ok(made?),

@@ -113,12 +113,6 @@ fn execute_bit(path: &TaskPath, scene: &Scene<'_>) -> ExecuteBit {
     }
 }
 
-/// What a task whose command is nowhere is told; users search for the beginning.
-pub fn not_found(command: &str, candidates: &[Candidate], task_dir: &str) -> String {
-    let looked: Vec<String> = candidates.iter().map(|candidate| candidate.path.to_string()).collect();
-    format!("file {command} not found under path {task_dir}; looked for {}", looked.join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,17 +158,6 @@ mod tests {
             "a bare name is not searched in mounts"
         );
         assert!(look("ip").iter().all(|(path, _)| !path.contains("sbin")));
-    }
-
-    /// Covers: X7
-    #[test]
-    fn x7_texts() {
-        let found = candidates("/bin/kill", &Scene { entries: &[], mounts: &[] }).unwrap();
-        let text = not_found("/bin/kill", &found, "/nomad/alloc/a/web");
-        assert_eq!(
-            text,
-            "file /bin/kill not found under path /nomad/alloc/a/web; looked for /local/bin/kill, /bin/kill"
-        );
     }
 
     #[test]

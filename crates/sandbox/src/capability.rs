@@ -255,6 +255,7 @@ mod tests {
         assert_eq!(CapSet::from_bits(DEFAULTS).names(Spelling::Bare), names);
     }
 
+    /// Covers: X45
     #[test]
     fn spaces_case_and_prefix_do_not_matter_and_empty_names_are_nothing() {
         for spelling in ["net_raw", " NET_RAW ", "CAP_NET_RAW", "cap_Net_Raw", "\tCap_net_raw\n"] {
@@ -280,6 +281,7 @@ mod tests {
         );
     }
 
+    /// Covers: X45
     #[test]
     fn names_are_sorted_in_both_spellings() {
         let set = CapSet::SYS_TIME.union(CapSet::CHOWN).union(CapSet::NET_RAW);
@@ -312,6 +314,7 @@ mod tests {
     }
 
     proptest! {
+        /// Covers: X45
         #[test]
         fn algebra_agrees_with_a_set_of_numbers(left: u64, right: u64) {
             let numbers = |bits: u64| (0..64).filter(|n| bits & 1 << n != 0).collect::<BTreeSet<u32>>();

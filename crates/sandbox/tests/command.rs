@@ -37,12 +37,14 @@ fn refusal(result: Result<Outcome, Failure>) -> (FailureKind, String) {
     (failure.kind, failure.to_string())
 }
 
+/// Covers: X33
 fn the_bit_is_added_to_the_tasks_own_file(bench: &Bench<'_>) {
     let (result, mode) = run_file(bench, b"#!/bin/sh\necho hello world\n", 0o600, ExecuteBit::Add);
     assert_eq!(result.unwrap_or_else(|failure| panic!("{failure}")).stdout, "hello world\n");
     assert_eq!(mode, 0o755);
 }
 
+/// Covers: T13
 fn the_bit_is_left_to_others(bench: &Bench<'_>) {
     let (result, mode) = run_file(bench, b"#!/bin/sh\n", 0o644, ExecuteBit::Leave);
     assert_eq!(
@@ -94,6 +96,7 @@ fn riddles_get_an_answer(bench: &Bench<'_>) {
     );
 }
 
+/// Covers: T12
 fn a_missing_interpreter_is_named(bench: &Bench<'_>) {
     let home = Home::new();
     let mut sandbox = default_sandbox(&home, &["/program"]);
@@ -141,6 +144,7 @@ fn the_first_place_wins(bench: &Bench<'_>) {
     );
 }
 
+/// Covers: T1, T3
 fn working_directories(bench: &Bench<'_>) {
     let seen =
         bench.shell("pwd; stat -c '%U %a' .", |sandbox, _| sandbox.process.work_dir = task("/a/new/one"));
@@ -157,6 +161,7 @@ fn working_directories(bench: &Bench<'_>) {
     }
 }
 
+/// Covers: CVE-2019-5736
 fn our_program_is_out_of_reach(bench: &Bench<'_>) {
     let seen = bench.shell("ls -l /proc/1/exe | sed 's/.*-> //'", |_, _| {});
     assert!(seen.starts_with("/usr/bin/"), "{seen}");
@@ -165,6 +170,7 @@ fn our_program_is_out_of_reach(bench: &Bench<'_>) {
     assert!(text.contains("/proc/self/exe"), "{text}");
 }
 
+/// Covers: 2-bomb-argv
 fn too_much_is_said_so(bench: &Bench<'_>) {
     let home = Home::new();
     let mut sandbox = default_sandbox(&home, &["/bin/true"]);
@@ -173,6 +179,7 @@ fn too_much_is_said_so(bench: &Bench<'_>) {
     assert!(text.contains("larger than the kernel takes"), "{text}");
 }
 
+/// Covers: T64, T66
 fn limits_and_score(bench: &Bench<'_>) {
     let seen =
         bench.shell("ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj; umask; hostname", |sandbox, _| {

@@ -40,12 +40,14 @@ fn who_and_what(bench: &Bench<'_>) {
     );
 }
 
+/// Covers: T102
 fn only_three_descriptors(bench: &Bench<'_>) {
     let seen = bench.shell("ls /proc/self/fd; ls -l /proc/self/fd | grep -c socket", |_, _| {});
     // The fourth is the directory that ls reads.
     assert_eq!(seen, "0\n1\n2\n3\n0\n");
 }
 
+/// Covers: 4-every-step
 fn every_step_can_fail(bench: &Bench<'_>) {
     for step in Injected::all_steps() {
         for kind in [InjectedKind::Fail(bivouac_sys::Errno::NOMEM), InjectedKind::Kill] {
@@ -75,7 +77,11 @@ fn a_missing_command_is_explained(bench: &Bench<'_>) {
     let home = Home::new();
     let failure = bench.run(&default_sandbox(&home, &["/no/such"])).err().unwrap();
     assert_eq!(failure.kind, FailureKind::NotFound);
-    assert_eq!(failure.to_string(), "command /no/such not found; looked in the task's root for /no/such");
+    let expected = format!(
+        "file /no/such not found under path {}; looked in the task's root for /no/such",
+        home.task_dir().display()
+    );
+    assert_eq!(failure.to_string(), expected);
 }
 
 fn entering(

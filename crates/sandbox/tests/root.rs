@@ -54,6 +54,7 @@ fn the_private_layer_survives_a_restart(bench: &Bench<'_>) {
     assert_eq!(fs::read_to_string(home.task_dir().join("top")).unwrap(), "2\n");
 }
 
+/// Covers: T31, 2-proc-masked, 2-proc-read-only, 2-sys
 fn masks_and_locked_paths(bench: &Bench<'_>) {
     let script = "
         for f in interrupts kcore keys timer_list; do
@@ -85,6 +86,7 @@ fn masks_and_locked_paths(bench: &Bench<'_>) {
     assert!(kept.is_empty(), "{kept:?}");
 }
 
+/// Covers: T19, CVE-2024-9407
 fn mounts_of_all_kinds(bench: &Bench<'_>) {
     let home = Home::new();
     let data = home.base.join("data, with:odd \\name");
@@ -112,6 +114,7 @@ fn mounts_of_all_kinds(bench: &Bench<'_>) {
     assert_eq!(fs::read_to_string(data.join("new")).unwrap(), "x\n");
 }
 
+/// Covers: T18
 fn later_mounts_lie_on_top(bench: &Bench<'_>) {
     let seen = bench.shell("cat /v/sub/name", |sandbox, home| {
         for name in ["one", "two"] {
@@ -127,6 +130,7 @@ fn later_mounts_lie_on_top(bench: &Bench<'_>) {
     assert_eq!(seen, "two");
 }
 
+/// Covers: T15, T16
 fn targets_through_links_stay_inside(bench: &Bench<'_>) {
     let home = Home::new();
     let victim = home.base.join("victim");
@@ -153,6 +157,7 @@ fn targets_through_links_stay_inside(bench: &Bench<'_>) {
     assert!(!fs::exists("/etc/deep").unwrap());
 }
 
+/// Covers: T34, CVE-2019-16884, CVE-2026-41579
 fn kernel_trees_replaced_by_links_are_refused(bench: &Bench<'_>) {
     for tree in ["proc", "sys", "dev"] {
         let home = Home::new();
@@ -177,6 +182,7 @@ fn no_way_up(bench: &Bench<'_>) {
     assert_eq!(seen, "top\n/\n/\n");
 }
 
+/// Covers: T9
 fn read_only_root(bench: &Bench<'_>) {
     let seen = bench.shell(
         "touch /x 2>&1; touch /usr/x 2>&1; touch /tmp/x 2>&1; ls /proc/self/status; echo > /dev/null",
@@ -204,6 +210,7 @@ fn moved_root(bench: &Bench<'_>) {
     assert_eq!(seen, "/proc/self/status\nproc\nsysfs\n");
 }
 
+/// Covers: T116, T117
 fn devices(bench: &Bench<'_>) {
     let seen = bench.shell(
         "cd /dev; for f in full null random tty urandom zero inserted/random; do stat -c '%n %t:%T %a %u' $f; done; ls | tr '\\n' ' '; readlink ptmx; head -c3 zero | wc -c; dd if=zero of=full count=1 2>&1 | grep -o 'No space left on device'; mknod -m 666 evil b 8 0 && head -c1 evil",

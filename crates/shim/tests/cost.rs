@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+/// Covers: T102, 1a-inherited-fds
 #[test]
 fn neither_shim_nor_task_gets_a_descriptor_that_was_not_meant_for_it() {
     if !can_run("neither_shim_nor_task_gets_a_descriptor_that_was_not_meant_for_it") {

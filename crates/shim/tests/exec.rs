@@ -33,6 +33,7 @@ fn run(rig: &Rig, script: &str) -> (String, String, ExecEnd) {
     (read_all(out), read_all(error), end)
 }
 
+/// Covers: T90, T95, T102
 #[test]
 fn statuses_and_streams_come_back_apart() {
     if !can_run("statuses_and_streams_come_back_apart") {
@@ -57,6 +58,7 @@ fn statuses_and_streams_come_back_apart() {
     rig.destroy();
 }
 
+/// Covers: T93
 #[test]
 fn input_and_much_output_come_through_whole() {
     if !can_run("input_and_much_output_come_through_whole") {
@@ -102,6 +104,7 @@ fn a_command_that_cannot_run_is_one_sentence_at_once() {
     rig.destroy();
 }
 
+/// Covers: CVE-2022-31030
 #[test]
 fn a_background_child_that_keeps_the_pipe_delays_nothing() {
     if !can_run("a_background_child_that_keeps_the_pipe_delays_nothing") {
@@ -118,6 +121,7 @@ fn a_background_child_that_keeps_the_pipe_delays_nothing() {
     assert_eq!(read_all(out), "", "the background child ended with the task");
 }
 
+/// Covers: T96
 #[test]
 fn a_client_that_leaves_takes_its_process_and_its_session_along() {
     if !can_run("a_client_that_leaves_takes_its_process_and_its_session_along") {
@@ -185,6 +189,7 @@ fn signals_on_a_session_reach_its_process_and_never_the_task() {
     rig.destroy();
 }
 
+/// Covers: T98, T99
 #[test]
 fn a_terminal_is_the_tasks_own_and_takes_sizes() {
     if !can_run("a_terminal_is_the_tasks_own_and_takes_sizes") {
@@ -253,6 +258,7 @@ fn the_tasks_own_terminal_is_handed_out_again_and_takes_sizes() {
     rig.destroy();
 }
 
+/// Covers: T97, 4-exec-storm
 #[test]
 fn many_sessions_at_once_have_a_cap_and_leave_nothing() {
     if !can_run("many_sessions_at_once_have_a_cap_and_leave_nothing") {
@@ -288,6 +294,7 @@ fn many_sessions_at_once_have_a_cap_and_leave_nothing() {
     rig.destroy();
 }
 
+/// Covers: T88, T92
 #[test]
 fn a_task_that_has_ended_or_is_paused_takes_nobody_in() {
     if !can_run("a_task_that_has_ended_or_is_paused_takes_nobody_in") {

@@ -46,6 +46,7 @@ fn the_status_is_on_disk_when_the_end_is_told() {
     }
 }
 
+/// Covers: T108
 #[test]
 fn a_signal_that_ends_the_task_is_told_as_one() {
     if !can_run("a_signal_that_ends_the_task_is_told_as_one") {
@@ -71,6 +72,7 @@ fn a_signal_that_ends_the_task_is_told_as_one() {
     rig.destroy();
 }
 
+/// Covers: T105
 #[test]
 fn stop_waits_its_grace_and_says_why_it_had_to_kill() {
     if !can_run("stop_waits_its_grace_and_says_why_it_had_to_kill") {
@@ -124,6 +126,7 @@ fn without_grace_the_kill_is_at_once_and_a_second_stop_hastens_the_first() {
     rig.destroy();
 }
 
+/// Covers: T106, T109
 #[test]
 fn many_ask_at_once_and_everyone_is_answered() {
     if !can_run("many_ask_at_once_and_everyone_is_answered") {
@@ -172,6 +175,7 @@ fn a_running_task_is_destroyed_only_by_force() {
     assert!(!lives(launched.started.pid));
 }
 
+/// Covers: X32, T129
 #[test]
 fn a_killed_shim_takes_its_task_along_and_leaves_what_cleans_up() {
     if !can_run("a_killed_shim_takes_its_task_along_and_leaves_what_cleans_up") {
@@ -197,6 +201,7 @@ fn a_killed_shim_takes_its_task_along_and_leaves_what_cleans_up() {
     rig.nothing_left();
 }
 
+/// Covers: 4-kill-shim
 #[test]
 fn a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind() {
     if !can_run("a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind") {
@@ -233,6 +238,7 @@ fn a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind() {
     }
 }
 
+/// Covers: T131, T133
 #[test]
 fn another_boots_directory_and_a_damaged_one_are_told_apart() {
     if !can_run("another_boots_directory_and_a_damaged_one_are_told_apart") {
@@ -281,6 +287,7 @@ fn with_the_hosts_processes_a_dead_shims_task_is_ended_by_its_group() {
     rig.nothing_left();
 }
 
+/// Covers: T49
 #[test]
 fn with_the_hosts_processes_the_end_of_the_first_ends_all() {
     if !can_run("with_the_hosts_processes_the_end_of_the_first_ends_all") {
@@ -312,6 +319,7 @@ fn the_signal_of_a_stop_reaches_the_whole_group_if_it_should() {
     rig.destroy();
 }
 
+/// Covers: T110
 #[test]
 fn a_foreground_task_ends_with_its_starter_and_a_background_one_does_not() {
     if !can_run("a_foreground_task_ends_with_its_starter_and_a_background_one_does_not") {
@@ -342,6 +350,7 @@ fn a_foreground_task_ends_with_its_starter_and_a_background_one_does_not() {
     rig.destroy();
 }
 
+/// Covers: X20
 #[test]
 fn a_shim_told_to_end_ends_its_task_and_keeps_the_answer() {
     if !can_run("a_shim_told_to_end_ends_its_task_and_keeps_the_answer") {
@@ -389,6 +398,7 @@ fn a_run_directory_that_others_may_enter_is_refused() {
     assert!(look(&rig.run_dir).is_err());
 }
 
+/// Covers: T132
 #[test]
 fn the_path_of_the_run_directory_may_be_longer_than_an_address() {
     if !can_run("the_path_of_the_run_directory_may_be_longer_than_an_address") {
@@ -429,6 +439,7 @@ fn a_reaper_in_front_passes_signals_and_statuses_on() {
     rig.destroy();
 }
 
+/// Covers: T111
 #[test]
 fn killed_for_lack_of_memory_is_counted_and_told() {
     if !can_run("killed_for_lack_of_memory_is_counted_and_told") {

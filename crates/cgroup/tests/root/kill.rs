@@ -22,6 +22,7 @@ fn bomb_limits() -> Limits {
 /// Forks without end, and without waiting for anybody; bash tries again where dash gives up.
 const BOMB: &str = "exec bash -c 'f() { while :; do f & done; }; echo; f 2>/dev/null'";
 
+/// Covers: 2-bomb-fork
 #[test]
 fn a_fork_bomb_dies_within_a_second() {
     for scope in scopes("a_fork_bomb_dies_within_a_second") {
@@ -78,6 +79,7 @@ fn what_is_frozen_stands_still_until_it_is_thawed() {
     }
 }
 
+/// Covers: T89
 #[test]
 fn a_frozen_group_is_killed_and_never_left_frozen() {
     for scope in scopes("a_frozen_group_is_killed_and_never_left_frozen") {

@@ -26,6 +26,7 @@ fn some_limits() -> Limits {
     }
 }
 
+/// Covers: T78
 #[test]
 fn limits_land_in_the_files() {
     let Some(scope) = Scope::new("limits_land_in_the_files") else { return };
@@ -104,6 +105,7 @@ fn a_group_that_is_there_already_is_not_touched() {
     fs::remove_dir(&foreign).unwrap();
 }
 
+/// Covers: T83
 #[test]
 fn nested_groups_with_processes_are_removed() {
     let Some(scope) = Scope::new("nested_groups_with_processes_are_removed") else { return };

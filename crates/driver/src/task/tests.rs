@@ -12,7 +12,7 @@ use crate::request::{Directories, Secrets};
 use crate::resources::Resources;
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_sandbox::capability::CapSet;
-use bivouac_sandbox::model::{Init, MountKind, PrivilegeGain, Sharing};
+use bivouac_sandbox::model::{Access, Init, MountKind, PrivilegeGain, Propagation, Sharing};
 use bivouac_sys::features::KernelFeatures;
 
 fn path(text: &str) -> HostPath {
@@ -151,8 +151,9 @@ fn what_the_operator_must_allow_is_refused_by_name() {
     assert!(error(vec![("ulimit", ulimit("nproc", "50"))]).contains("pids_limit"));
 }
 
+/// Covers: X12
 #[test]
-fn mounts_within_what_the_operator_allows() {
+fn x12_mounts_within_what_the_operator_allows() {
     let allow = |path: &str| vec![("allow_mount_paths", Value::texts([path]))];
     let mount = |source: &str, readonly: bool| {
         vec![(
@@ -170,7 +171,12 @@ fn mounts_within_what_the_operator_allows() {
     let link = resolve(allow("/srv"), mount("/srv/link", true)).unwrap_err();
     assert!(link.contains("is not below a path"), "a link out of what is allowed: {link}");
     assert!(resolve(allow("/srv:ro"), mount("/srv/data", false)).unwrap_err().contains("readonly = true"));
-    assert!(resolve(allow("/srv:ro"), mount("/srv/data", true)).is_ok());
+    let task = resolve(allow("/srv:ro"), mount("/srv/data", true)).unwrap();
+    let last = &task.sandbox.mounts.last().unwrap().what;
+    assert!(matches!(
+        last,
+        MountKind::Bind { access: Access::ReadOnly, propagation: Propagation::Private, .. }
+    ));
     assert!(resolve(allow("/srv"), mount("/srv/none", true)).unwrap_err().contains("does not exist"));
 }
 

@@ -18,6 +18,7 @@ fn read(config: &pb::TaskConfig) -> Result<TaskStart, RequestError> {
     task(config, Values::default(), BTreeMap::new(), [Output::Discard, Output::Discard])
 }
 
+/// Covers: D13
 #[test]
 fn a_whole_task_is_read() {
     let config = pb::TaskConfig {

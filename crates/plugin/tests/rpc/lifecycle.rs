@@ -107,6 +107,7 @@ fn fingerprints_begin_at_once_and_stay_open() {
     });
 }
 
+/// Covers: D12
 #[test]
 fn a_task_lives_as_the_client_drives_it() {
     test(async {
@@ -311,6 +312,7 @@ fn a_thousand_callers_wait_for_one_end() {
     });
 }
 
+/// Covers: E9
 #[test]
 fn statistics_come_until_the_end() {
     test(async {
@@ -333,6 +335,7 @@ fn statistics_come_until_the_end() {
     });
 }
 
+/// Covers: X51
 #[test]
 fn events_reach_every_listener() {
     test(async {

@@ -71,7 +71,7 @@ async fn run(first: Request, then: Vec<Request>) -> Said {
     said
 }
 
-/// Covers: D1, D5
+/// Covers: D12
 #[test]
 fn d1_d5_output_and_exit_code() {
     test(async {
@@ -85,7 +85,7 @@ fn d1_d5_output_and_exit_code() {
     });
 }
 
-/// Covers: D2
+/// Covers: D12
 #[test]
 fn d2_output_arrives_while_the_command_runs() {
     test(async {
@@ -100,7 +100,7 @@ fn d2_output_arrives_while_the_command_runs() {
     });
 }
 
-/// Covers: D3, D7
+/// Covers: D12
 #[test]
 fn d3_d7_terminals_and_their_size() {
     test(async {
@@ -115,7 +115,7 @@ fn d3_d7_terminals_and_their_size() {
     });
 }
 
-/// Covers: D4, D8
+/// Covers: D12
 #[test]
 fn d4_d8_input_reaches_the_command() {
     test(async {
@@ -127,7 +127,7 @@ fn d4_d8_input_reaches_the_command() {
     });
 }
 
-/// Covers: D9
+/// Covers: D12
 #[test]
 fn d9_a_terminal_does_not_wait_for_children_and_pipes_do() {
     test(async {

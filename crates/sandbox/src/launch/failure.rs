@@ -129,7 +129,10 @@ impl Failure {
     pub(crate) fn explain(plan: &Plan, told: &Told, errno: Errno) -> Failure {
         let process = &plan.process;
         match told.step {
-            Step::Find => not_found(process, told, errno),
+            // Users of the exec driver search their logs for these words.
+            Step::Find => not_found(process, told, errno, || {
+                format!("file {} not found under path {}", process.asked, plan.task_dir)
+            }),
             Step::Execute => not_executed(process, told, errno),
             _ => setup_failure(plan, told, errno),
         }
@@ -138,7 +141,7 @@ impl Failure {
     /// A step of an entering process that failed.
     pub(crate) fn explain_entering(process: &crate::model::Process, told: &Told, errno: Errno) -> Failure {
         match told.step {
-            Step::Find => not_found(process, told, errno),
+            Step::Find => not_found(process, told, errno, || format!("command {} not found", process.asked)),
             Step::Execute => not_executed(process, told, errno),
             step => {
                 let goal = goal_of(process, step).unwrap_or_else(|| format!("enter the task ({step:?})"));
@@ -211,7 +214,12 @@ fn step_failure(step: Step, goal: &str, errno: Errno) -> Failure {
     Failure::setup(format!("{step:?}"), text, Some(errno)).advise(hint)
 }
 
-fn not_found(process: &crate::model::Process, told: &Told, errno: Errno) -> Failure {
+fn not_found(
+    process: &crate::model::Process,
+    told: &Told,
+    errno: Errno,
+    missing: impl FnOnce() -> String,
+) -> Failure {
     let places: Vec<String> = process.candidates.iter().map(|candidate| candidate.path.to_string()).collect();
     let (kind, text, hint) = if told.hint == Hint::NotAFile {
         let path = String::from_utf8_lossy(&told.detail).into_owned();
@@ -222,7 +230,7 @@ fn not_found(process: &crate::model::Process, told: &Told, errno: Errno) -> Fail
         )
     } else if errno == Errno::NOENT {
         let looked = format!("looked in the task's root for {}", places.join(", "));
-        (FailureKind::NotFound, format!("command {} not found", process.asked), Some(looked))
+        (FailureKind::NotFound, missing(), Some(looked))
     } else {
         (FailureKind::NotExecutable, format!("cannot look for {}: {}", process.asked, words(errno)), None)
     };

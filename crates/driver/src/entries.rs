@@ -56,6 +56,8 @@ pub struct Scene<'a> {
     pub access: Access,
     /// What of `/etc` is hidden, as paths below it.
     pub hide: &'a [String],
+    /// The task's directory: what was put below an entry's place there is shown on top of the entry.
+    pub task: &'a HostPath,
     /// Directories of ours and of other allocations, which no task sees.
     pub own: &'a [HostPath],
     /// Where files made for this allocation lie, if there are any.
@@ -114,6 +116,9 @@ impl Scene<'_> {
         if let Some(hidden) = &hidden {
             above.push(self.layers.sanitised(source, hidden)?);
         }
+        // Below the layer that hides: a client that copies the host's files into the task's directory copies the
+        // hidden ones too.
+        above.extend(self.placed(target));
         let read_only = self.mode == RootMode::ReadOnly || self.access == Access::ReadOnly;
         let show = if read_only && above.is_empty() { Show::ReadOnly } else { Show::Overlay { above } };
         let source = match self.mode {
@@ -121,6 +126,16 @@ impl Scene<'_> {
             RootMode::Overlay | RootMode::ReadOnly => source.clone(),
         };
         Ok(Some(Entry { source, target: target.clone(), show }))
+    }
+
+    /// The directory in which templates and artifacts with a destination below this entry were put. A task can put
+    /// links into its directory, and kept it over a restart: a path that leads through one is not taken.
+    fn placed(&self, target: &TaskPath) -> Option<HostPath> {
+        let below = target.as_path().strip_prefix("/").ok()?;
+        let place = self.task.join(below).ok()?;
+        let straight = self.files.real(self.task)?.join(below).ok()?;
+        (self.files.real(&place)? == straight && self.files.kind(&place) == Some(Kind::Directory))
+            .then_some(place)
     }
 
     /// What must be hidden below a source; `None` where nothing can be.
@@ -247,12 +262,13 @@ pub(crate) mod tests {
                 &given
             })
             .unwrap();
-        let (host, own) = (PaperHost::usual(), [path("/opt/nomad/alloc")]);
+        let (host, own, task) = (PaperHost::usual(), [path("/opt/nomad/alloc")], path("/task"));
         let scene = Scene {
             chroot_env: &operator.chroot_env,
             mode,
             access: Access::ReadWrite,
             hide: &operator.hide,
+            task: &task,
             own: &own,
             generated,
             resolver,
@@ -309,6 +325,35 @@ pub(crate) mod tests {
     fn a_directory_shown_as_the_top_is_taken_apart_and_a_missing_one_is_nothing() {
         let map = Value::map([("/srv", Value::from("/")), ("/nonexistent", Value::from("/"))]);
         assert_eq!(shown(map, RootMode::Overlay), "/srv/data -> /data under []\n/srv/link -> /link ro\n");
+    }
+
+    #[test]
+    fn what_was_put_below_an_entry_is_shown_but_never_through_a_link() {
+        let mut host = PaperHost::usual();
+        host.kinds.extend(["/task", "/task/usr", "/task/opt"].map(|path| (path, Kind::Directory)));
+        host.links.insert("/task/opt", "/srv");
+        let (task, chroot_env) = (path("/task"), ["/etc", "/usr", "/opt"]);
+        let chroot_env = chroot_env.map(|at| (path(at), TaskPath::new(at).unwrap()));
+        let scene = Scene {
+            chroot_env: &chroot_env,
+            mode: RootMode::Overlay,
+            access: Access::ReadWrite,
+            hide: &[],
+            task: &task,
+            own: &[],
+            generated: None,
+            resolver: None,
+            files: &host,
+            layers: &DryLayers,
+        };
+        let above = |entry: &Entry| match &entry.show {
+            Show::Overlay { above } => above.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Show::ReadOnly => panic!("{entry:?}"),
+        };
+        let entries = resolve(&scene).unwrap();
+        assert_eq!(above(&entries[0]), ["/run/bivouac/layers/sanitised/etc"]);
+        assert_eq!(above(&entries[1]), ["/task/usr"]);
+        assert!(above(&entries[2]).is_empty());
     }
 
     #[test]

@@ -267,6 +267,7 @@ impl Resolver<'_> {
             mode: self.mode(request),
             access: request.config.root_access,
             hide: &self.operator.hide,
+            task: &request.directories.task,
             own: &own,
             generated: (!files.is_empty()).then_some(&generated),
             resolver: self.facts.resolver.elsewhere.as_ref().filter(|_| !resolves),

@@ -6,11 +6,11 @@ use crate::leftovers;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longest time an agent may take until its driver is healthy.
@@ -92,7 +92,8 @@ pub(crate) struct Agent {
     registrations: usize,
     ports: Ports,
     env: Vec<(String, String)>,
-    client: String,
+    /// More of the client's block; takes effect with [`Agent::configure`].
+    pub(crate) client: String,
     log_level: String,
     /// Held as long as this agent uses the client's control groups.
     in_use: fs::File,
@@ -205,7 +206,10 @@ client {{
         let child = self
             .house
             .enter("sh")
-            .args(["-c", "echo $$ > \"$2\"; exec \"$0\" agent -config \"$1\""])
+            .args([
+                "-c",
+                "echo 100 > /proc/self/oom_score_adj; echo $$ > \"$2\"; exec \"$0\" agent -config \"$1\"",
+            ])
             .arg(&self.nomad)
             .arg(self.dir.join("agent.hcl"))
             .arg(self.dir.join("agent.pid"))
@@ -280,33 +284,71 @@ client {{
         lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n")
     }
 
+    /// The client's own HTTP interface, for what only it knows.
+    pub(crate) fn client_api(&self) -> Api {
+        Api::new(self.ports.http)
+    }
+
     /// Runs the `nomad` command.
     pub(crate) fn nomad(&self, args: &[&str]) -> Output {
         self.nomad_with_input(args, "")
     }
 
-    /// Runs the `nomad` command and writes to it; it gets a minute.
-    pub(crate) fn nomad_with_input(&self, args: &[&str], input: &str) -> Output {
-        let address = format!("http://127.0.0.1:{}", self.ports.http);
-        let stdin = self.dir.join(format!("stdin-{:?}", std::thread::current().id()));
-        fs::write(&stdin, input).expect("input for nomad");
+    /// The `nomad` command with this agent's address; it gets a minute.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.limited();
+        command.arg(&self.nomad).args(args);
+        command
+    }
+
+    /// What runs for a minute at most, where the agent's address is one.
+    fn limited(&self) -> Command {
         let mut command = match self.network {
             Network::Host => Command::new("timeout"),
             Network::Own => self.house.enter("timeout"),
         };
-        let output = command
+        let address = format!("http://127.0.0.1:{}", self.ports.http);
+        command
             .args(["-k", "5", "60"])
-            .arg(&self.nomad)
-            .args(args)
             .env("NOMAD_ADDR", address)
-            .stdin(fs::File::open(stdin).expect("input for nomad"))
-            .output()
-            .expect("nomad runs");
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            .env("NOMAD", &self.nomad)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the `nomad` command and writes to it.
+    pub(crate) fn nomad_with_input(&self, args: &[&str], input: &str) -> Output {
+        self.told(self.command(args), input)
+    }
+
+    /// Runs a line of the shell in a terminal of its own, with `$NOMAD` for the program. What is typed is typed once
+    /// the line said `ready`.
+    pub(crate) fn in_terminal(&self, line: &str, typed: &str) -> Output {
+        let mut script = self.limited();
+        script.args(["script", "--quiet", "--return", "--command", line, "/dev/null"]);
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script runs");
+        // What script(1) reads must not end before the session does.
+        let mut stdin = child.stdin.take().expect("its input");
+        let mut shown = Vec::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
+        while !typed.is_empty() && !shown.ends_with(b"ready\r\n") {
+            let more = stdout.read_until(b'\n', &mut shown).expect("its output");
+            assert!(more > 0, "it never said ready: {:?}", String::from_utf8_lossy(&shown));
         }
+        stdin.write_all(typed.as_bytes()).expect("its input");
+        stdout.read_to_end(&mut shown).expect("its output");
+        let code = child.wait().expect("script runs").code().unwrap_or(-1);
+        drop(stdin);
+        Output { code, stdout: String::from_utf8_lossy(&shown).into_owned(), stderr: String::new() }
+    }
+
+    fn told(&self, mut command: Command, input: &str) -> Output {
+        if !input.is_empty() {
+            let stdin = self.dir.join(format!("stdin-{:?}", std::thread::current().id()));
+            fs::write(&stdin, input).expect("input for nomad");
+            command.stdin(fs::File::open(stdin).expect("input for nomad"));
+        }
+        Output::of(&command.output().expect("nomad runs"))
     }
 
     /// Ends the agent in order.
@@ -394,6 +436,16 @@ pub(crate) struct Output {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl Output {
+    fn of(output: &std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 impl Drop for Agent {

@@ -28,6 +28,11 @@ impl Api {
         self.ask("PUT", path, &body.to_string())
     }
 
+    /// Takes a document away.
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, String> {
+        self.ask("DELETE", path, "")
+    }
+
     /// HTTP/1.0: the answer ends with the connection, so nothing needs to be counted.
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, String> {
         let say = |error: std::io::Error| format!("{method} {path}: {error}");
@@ -76,7 +81,8 @@ pub(crate) fn events(allocation: Option<&Value>) -> String {
     for (task, state) in states {
         text.push_str(&format!("{task} is {}:\n", state["State"]));
         for event in state["Events"].as_array().into_iter().flatten() {
-            text.push_str(&format!("  {} {}\n", event["Type"], event["DisplayMessage"]));
+            let word = |field: &str| event[field].as_str().unwrap_or_default();
+            text.push_str(&format!("  {}: {}\n", word("Type"), word("DisplayMessage")));
         }
     }
     text

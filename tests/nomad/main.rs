@@ -10,10 +10,13 @@ mod agent;
 mod api;
 mod face;
 mod house;
+mod job;
 mod leftovers;
 mod options;
 mod owner;
 mod real;
+mod rows;
+mod shared;
 
 use std::path::PathBuf;
 use std::process::Command;

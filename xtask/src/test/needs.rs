@@ -44,6 +44,8 @@ const NEEDS: &[Need] = &[
     need("bridge networks",                        File("/usr/lib/cni/bridge"),         false, ["containernetworking-plugins","containernetworking-plugins","cni-plugins"]),
     need("bridge networks",                        Program("iptables"),                 false, ["iptables",         "iptables-nft",    "iptables-nft"]),
     need("namespaces of an agent under test",      Program("nsenter"),                  false, ["util-linux",       "util-linux",      "util-linux"]),
+    need("asking a Nomad client from a task",      Program("curl"),                     false, ["curl",             "curl",            "curl"]),
+    need("sessions in a terminal",                 Program("script"),                   false, ["bsdutils",         "util-linux-script","util-linux"]),
     need("comparison",                            Program("bwrap"),                    false, ["bubblewrap",       "bubblewrap",      "bubblewrap"]),
     need("comparison",                            Program("runc"),                     false, ["runc",             "runc",            "runc"]),
     need("comparison in the virtual machine",     Program("crun"),                     false, ["crun",             "crun",            "crun"]),

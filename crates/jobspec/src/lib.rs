@@ -10,6 +10,7 @@ mod diagnostic;
 mod duration;
 mod eval;
 mod files;
+mod format;
 mod functions;
 pub mod interpolate;
 mod model;
@@ -23,6 +24,7 @@ mod variables;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use files::{FileAccess, FolderFiles};
+pub use format::format;
 pub use model::*;
 pub use source::{MAX_BYTES, Place, SourceFile, Sources, Span};
 pub use support::{Feature, Support};
@@ -31,6 +33,9 @@ pub use variables::{Type, VariableSources};
 
 use std::cell::RefCell;
 use std::sync::Arc;
+
+/// A commented job file to begin with; it runs as it is.
+pub const EXAMPLE: &str = include_str!("example.nomad.hcl");
 
 /// Everything that decides what a job file means.
 #[derive(Default)]

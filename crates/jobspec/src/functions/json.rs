@@ -20,9 +20,7 @@ pub(super) const TABLE: &[Function] = &[
         })?;
         call.give(out)
     }),
-    row("yamldecode", "yamldecode(string)", 1, 1, |_| {
-        Err("is not available here; use jsondecode, or write the value in the job file".into())
-    }),
+    row("yamldecode", "yamldecode(string)", 1, 1, super::yaml::decode),
     row_with_nulls("yamlencode", "yamlencode(value)", 1, 1, |call| {
         let mut out = String::new();
         yaml(call, call.value(0), 0, &mut out)?;

@@ -10,6 +10,7 @@ mod json;
 mod net;
 mod number;
 mod string;
+mod yaml;
 
 pub(crate) use json::encode as encode_json;
 

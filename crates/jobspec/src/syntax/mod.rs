@@ -2,6 +2,7 @@
 
 pub(crate) mod ast;
 mod convert;
+mod json;
 mod template;
 
 use crate::diagnostic::Diagnostic;
@@ -14,19 +15,19 @@ use ast::{Body, Expr, Part};
 /// The first syntax error, or all places where Nomad's parser is stricter than `hcl-edit`.
 pub(crate) fn parse_file(sources: &Sources, file: u16) -> Result<Body, Vec<Diagnostic>> {
     let (_, text) = sources.file(file);
-    if text.trim_start().starts_with('{') {
-        let at = (text.len() - text.trim_start().len()) as u32;
-        let problem = Diagnostic::new(
-            Span { file, start: at, end: at + 1 },
-            "this version reads no JSON job files yet",
-        );
-        return Err(vec![problem.help("write the job in HCL: job \"name\" { ... }")]);
+    if is_json(text) {
+        return json::parse(file, text);
     }
     let body =
         hcl_edit::parser::parse_body(text).map_err(|error| vec![syntax_error(file, 0, text, &error)])?;
     let mut convert = convert::Convert::new(text, file, 0);
     let body = convert.body(&body);
     if convert.problems.is_empty() { Ok(body) } else { Err(convert.problems) }
+}
+
+/// Whether a job file is JSON: HCL never begins with a brace.
+pub(crate) fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with('{')
 }
 
 /// Parses one expression that begins at `base` of a file.

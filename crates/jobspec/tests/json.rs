@@ -1,5 +1,4 @@
 //! Job files in HCL's JSON: the same jobs as in HCL, and mistakes with their places.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bivouac_jobspec::{Input, Outcome, SourceFile, VariableSources, parse};
 

@@ -1,0 +1,194 @@
+//! Repositories: the git program, with neither the user's nor the system's settings, and no hooks.
+
+use crate::address::Repository;
+use crate::helper::TREE;
+use crate::order::{Certificates, Failure, Fetch, Limits};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// As much of what git says as is kept.
+const MOST_TEXT: u64 = 64 * 1024;
+const KEY: &str = "key";
+/// Settings of every call: only protocols that need no program of the repository's choice, no hooks, no surprises.
+const SETTINGS: [&str; 14] = [
+    "protocol.allow=never",
+    "protocol.https.allow=always",
+    "protocol.http.allow=always",
+    "protocol.git.allow=always",
+    "protocol.ssh.allow=always",
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.symlinks=true",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "transfer.fsckObjects=true",
+    "http.followRedirects=initial",
+    "filter.lfs.required=false",
+    "advice.detachedHead=false",
+];
+
+/// Clones into `tree`.
+pub(crate) fn clone(repository: &Repository, fetch: &Fetch, limits: &Limits) -> Result<(), Failure> {
+    if let Some(key) = &repository.ssh_key {
+        write_key(key)?;
+    }
+    run(&clone_arguments(repository), repository, fetch, limits)?;
+    if let Some(commit) = repository.reference.as_deref().filter(|name| is_commit(name)) {
+        let words = ["-C", TREE, "checkout", "--quiet", "--detach", commit, "--"];
+        run(&words.map(str::to_owned), repository, fetch, limits)?;
+    }
+    if Path::new(TREE).join(".gitmodules").symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+        let words = ["-C", TREE, "submodule", "--quiet", "update", "--init", "--recursive"];
+        run(&words.map(str::to_owned), repository, fetch, limits)?;
+    }
+    Ok(())
+}
+
+fn is_commit(name: &str) -> bool {
+    (7..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn clone_arguments(repository: &Repository) -> Vec<String> {
+    let mut words = ["clone", "--quiet", "--template="].map(str::to_owned).to_vec();
+    match repository.reference.as_deref() {
+        // Servers give commits by number only as part of a history.
+        Some(name) if is_commit(name) => words.push("--no-checkout".to_owned()),
+        name => {
+            words.extend(name.map(|name| format!("--branch={name}")));
+            words.extend(repository.depth.map(|depth| format!("--depth={depth}")));
+        }
+    }
+    words.extend(["--".to_owned(), repository.url.clone(), TREE.to_owned()]);
+    words
+}
+
+fn write_key(base64: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let failed = |why: &dyn std::fmt::Display| Failure::never(format!("option sshkey: {why}"));
+    let key = decode(base64).ok_or_else(|| failed(&"it is not base64"))?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(KEY)
+        .and_then(|mut file| file.write_all(&key))
+        .map_err(|error| failed(&error))
+}
+
+/// Standard base64, perhaps broken into lines.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    BASE64_STANDARD.decode(text).ok()
+}
+
+fn run(words: &[String], repository: &Repository, fetch: &Fetch, limits: &Limits) -> Result<(), Failure> {
+    let shown = crate::address::without_secrets(&repository.url);
+    let mut command = Command::new("git");
+    for setting in SETTINGS {
+        command.args(["-c", setting]);
+    }
+    if fetch.certificates == Certificates::Any {
+        command.args(["-c", "http.sslVerify=false"]);
+    }
+    let silence = limits.silence.to_string();
+    command.args([
+        "-c",
+        &format!("http.lowSpeedTime={silence}"),
+        "-c",
+        &format!("http.lowSpeedLimit={}", limits.least_rate),
+    ]);
+    command
+        .args(words)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "/bin/false")
+        .env("GIT_SSH_COMMAND", ssh(repository))
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+        command.env("GIT_SSL_CAINFO", file);
+    }
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::never("git is not installed (the package is called git)"),
+        _ => Failure::never(format!("cannot start git: {error}")),
+    })?;
+    let mut text = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut bytes = Vec::new();
+        let mut stderr = stderr;
+        let _ = (&mut stderr).take(MOST_TEXT).read_to_end(&mut bytes);
+        let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+        text = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    let status = child.wait().map_err(|error| Failure::never(format!("cannot wait for git: {error}")))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(explain(&shown, &repository.url, &text))
+}
+
+fn explain(shown: &str, url: &str, text: &str) -> Failure {
+    let said = text.lines().rfind(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+    let said = said.or_else(|| text.lines().last()).unwrap_or("git failed without a word");
+    // The address may hold a password.
+    let said = said.replace(url, shown);
+    let text = format!("{shown}: {said}");
+    let lasting = [
+        "not found",
+        "does not appear",
+        "not allowed",
+        "Authentication failed",
+        "did not match",
+        "unable to read tree",
+    ];
+    if lasting.iter().any(|word| said.contains(word)) { Failure::never(text) } else { Failure::perhaps(text) }
+}
+
+fn ssh(repository: &Repository) -> String {
+    let key =
+        if repository.ssh_key.is_some() { format!(" -i {KEY} -o IdentitiesOnly=yes") } else { String::new() };
+    // The host's key must be known to this machine: whoever answers first is not believed.
+    format!(
+        "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/dev/null{key}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_end_with_the_address_behind_two_dashes() {
+        let mut repository =
+            Repository { url: "https://h/x".to_owned(), reference: None, depth: Some(1), ssh_key: None };
+        let words = |repository: &Repository| clone_arguments(repository).join(" ");
+        assert_eq!(words(&repository), "clone --quiet --template= --depth=1 -- https://h/x tree");
+        repository.reference = Some("v1".to_owned());
+        assert_eq!(words(&repository), "clone --quiet --template= --branch=v1 --depth=1 -- https://h/x tree");
+        repository.reference = Some("0123abc".to_owned());
+        assert_eq!(words(&repository), "clone --quiet --template= --no-checkout -- https://h/x tree");
+    }
+
+    #[test]
+    fn errors_show_no_password() {
+        let failure = explain(
+            "https://h/x",
+            "https://u:secret@h/x",
+            "fatal: repository 'https://u:secret@h/x' not found\n",
+        );
+        assert_eq!(failure.text, "https://h/x: fatal: repository 'https://h/x' not found");
+    }
+
+    #[test]
+    fn keys_are_decoded() {
+        assert_eq!(decode("aGVsbG8=\n").unwrap(), b"hello");
+        assert_eq!(decode("aGVs bG8="), Some(b"hello".to_vec()));
+        assert_eq!(decode("a*"), None);
+    }
+}

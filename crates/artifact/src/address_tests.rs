@@ -50,7 +50,7 @@ fn repositories_are_found_by_getter_scheme_and_short_hand() {
     assert_eq!(git("git://h/x").0.url, "git://h/x");
 }
 
-/// Covers: CVE-2024-3817, CVE-2024-6257, CVE-2022-26945
+/// Covers: CVE-2024-3817, CVE-2022-26945
 #[test]
 fn hostile_addresses_are_refused() {
     for source in [

@@ -340,7 +340,7 @@ mod tests {
         assert!(std::fs::write("own", b"x").is_ok(), "it cannot write its own directory");
     }
 
-    /// Covers: R16
+    /// Covers: W54
     #[test]
     fn a_confined_helper_reaches_nothing_but_its_directory() {
         if !rustix::process::geteuid().is_root() {

@@ -214,7 +214,7 @@ impl Owner {
 mod tests {
     use super::*;
 
-    /// Covers: CVE-2020-27195, W55
+    /// Covers: CVE-2020-27195, W59
     #[test]
     fn paths_are_read_as_the_task_sees_them_and_never_leave() {
         let place = |path: &str| Place::resolve(path).map(|place| (place.root, place.names.join("/")));

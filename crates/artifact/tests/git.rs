@@ -84,7 +84,7 @@ fn branches_tags_commits_depth_and_sub_directories() {
     }
 }
 
-/// Covers: CVE-2024-32002, CVE-2024-6257, 2026-4660
+/// Covers: CVE-2024-3817
 #[test]
 fn hostile_repositories_run_nothing_and_read_nothing() {
     let daemon = Daemon::new();

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use support::*;
 
-/// Covers: CVE-2020-27195, R16, 1g
+/// Covers: CVE-2020-27195, T126
 #[test]
 fn links_that_a_task_left_are_replaced_or_refused_never_followed() {
     let rig = Rig::new();
@@ -74,7 +74,7 @@ fn destinations_are_made_and_owners_given() {
     assert_eq!(std::fs::read(rig.roots.secrets.join("key")).unwrap(), b"content");
 }
 
-/// Covers: R16
+/// Covers: W55
 #[test]
 fn another_file_system_gets_a_copy() {
     let mut rig = Rig::new();
@@ -96,7 +96,7 @@ fn another_file_system_gets_a_copy() {
     assert_eq!(std::fs::read(shm.path().join("d/f")).unwrap(), b"new");
 }
 
-/// Covers: R16
+/// Covers: W55
 #[test]
 fn files_that_only_root_may_read_are_not_fetched() {
     let rig = Rig::new();

@@ -95,7 +95,7 @@ fn noise(length: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Covers: W53, W54
+/// Covers: W53, W55
 #[test]
 fn tls_with_a_private_authority_redirects_and_checksums() {
     let nginx = Nginx::new();
@@ -257,7 +257,7 @@ fn broken_transfers_are_resumed_where_they_broke() {
     assert_eq!(ranges.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
 }
 
-/// Covers: 5d length lies, range lies, chunked junk, header 1 MiB, endless body, 1 byte/min
+/// Covers: CVE-2022-26945
 #[test]
 fn servers_that_lie_stall_or_never_end_are_given_up_in_time() {
     let mut rig = Rig::new();
@@ -323,7 +323,7 @@ fn servers_that_lie_stall_or_never_end_are_given_up_in_time() {
     rig.nothing_staged();
 }
 
-/// Covers: cross-host with auth header
+/// Covers: CVE-2022-26945
 #[test]
 fn logins_and_headers_go_to_the_named_server_only() {
     let other = Odd::new(|_, _, stream| ok(stream, b"there"));

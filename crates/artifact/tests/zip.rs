@@ -111,7 +111,7 @@ fn unpacked(archive: &[u8]) -> Result<BTreeMap<String, String>, String> {
     }
 }
 
-/// Covers: W54, 5d zip
+/// Covers: W54
 #[test]
 fn good_archives_become_the_tree_that_info_zip_makes() {
     let entry = Entry::default();
@@ -142,7 +142,7 @@ fn good_archives_become_the_tree_that_info_zip_makes() {
     }
 }
 
-/// Covers: 2025-29787, 5d zip, CVE-2022-30324
+/// Covers: RUSTSEC-2018-0002, T127
 #[test]
 fn hostile_and_contradictory_archives_are_refused() {
     let entry = Entry::default();

@@ -66,7 +66,7 @@ fn what_the_programs_write_is_read_however_many_members() {
     assert_eq!(all(Compression::Xz, &bcj).unwrap(), text, "xz filters");
 }
 
-/// Covers: 5d gz xz zst bz2
+/// Covers: CVE-2024-3094
 #[test]
 fn truncated_changed_and_followed_by_junk_is_refused() {
     let text = &sample()[..20_000];
@@ -95,7 +95,7 @@ fn truncated_changed_and_followed_by_junk_is_refused() {
     }
 }
 
-/// Covers: 5d window 2 GiB
+/// Covers: CVE-2023-0475
 #[test]
 fn a_window_of_gibibytes_is_not_allocated() {
     // Frame header: magic, descriptor without single segment, window descriptor for 2 GiB.

@@ -86,7 +86,7 @@ impl Group {
         self.v1(controller).or_else(|| self.unified()).map(|place| place.path.as_path())
     }
 
-    /// The directory in the version 2 hierarchy.
+    /// The directory in the version 2 hierarchy, if the group has one.
     pub fn unified_path(&self) -> Option<&Path> {
         self.unified().map(|place| place.path.as_path())
     }
@@ -174,7 +174,7 @@ impl Group {
     }
 
     /// Kills every process in the group and below it, frozen or not, and leaves nothing frozen. Does not wait for
-    /// them to be gone; on version 1 alone, and in a given group, it may take up to two seconds until all are reached.
+    /// them to be gone; on version 1, and in a given group, it may take up to two seconds until all are reached.
     ///
     /// A group of ours that was killed is at its end: kernels since 6.14 kill whatever is cloned into it later. Make
     /// a new one. A given group may be used again.

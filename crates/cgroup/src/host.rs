@@ -48,7 +48,8 @@ pub enum Controller {
     Blkio,
     /// Number of processes and threads.
     Pids,
-    /// systemd's named hierarchy of v1, which limits nothing: a task must not stay in its starter's unit.
+    /// systemd's named hierarchy of v1, which limits nothing. Shared groups have it, so that who lives in them is not
+    /// in its starter's unit.
     Systemd,
 }
 

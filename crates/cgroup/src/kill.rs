@@ -2,7 +2,8 @@
 //!
 //! Version 2 does it in the kernel (`cgroup.kill`, Linux 5.14). Without it: freeze, so that nothing can fork away;
 //! open a pidfd for each number; read the list again, so that a number that was given to a stranger in between is
-//! passed over; signal through the pidfds; thaw.
+//! passed over; signal through the pidfds; thaw. What cannot be frozen, because it waits for a disk or a server that
+//! hangs, cannot fork either once it has the signal: a second look that finds nobody new is the end as well.
 //!
 //! Given groups are used again, and so are killed by signals too: kernels since 6.14 count the kills of a group, and
 //! `clone3` with `CLONE_INTO_CGROUP` compares the count of the group that the *parent* is in with that of the target
@@ -73,6 +74,7 @@ pub(crate) fn kill_by_signal(places: &[Place], target: &Place, end: Instant) -> 
         return Err(Error::Inside { action: "kill", path: target.path.clone() });
     }
     let mut backoff = Backoff::new(end);
+    let mut signalled = HashSet::new();
     loop {
         let thaw = Thaw(freezer);
         let still = match freezer {
@@ -83,9 +85,10 @@ pub(crate) fn kill_by_signal(places: &[Place], target: &Place, end: Instant) -> 
         signal_all(target, &processes)?;
         thaw.now()?;
         // Frozen, nobody can have come or gone since the list was read: the next thing each does is to die.
-        if still || processes.is_empty() {
+        if still || processes.iter().all(|process| signalled.contains(process)) {
             return Ok(());
         }
+        signalled = processes.iter().copied().collect();
         if !backoff.sleep() {
             let what = "could not be killed";
             return Err(Error::Deadline { path: target.path.clone(), what, processes });

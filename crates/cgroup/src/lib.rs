@@ -8,8 +8,8 @@
 //! There is no call that moves another process: writing a foreign process number waits for an RCU grace period
 //! (10 ms). A child is born in the version 2 group and writes `0` to the version 1 `tasks` files itself.
 //!
-//! On hybrid hosts a version 2 group without controllers stands beside the version 1 groups: for killing, for
-//! emptiness, for freezing and as identity. This room knows nothing of tasks, sandboxes or namespaces.
+//! On hybrid hosts version 1 does everything, and a version 2 group is made only where a version 1 hierarchy is
+//! missing (no freezer, no device rules). This room knows nothing of tasks, sandboxes or namespaces.
 //!
 //! | file | theme |
 //! |---|---|

@@ -84,6 +84,27 @@ fn a_plan_without_limits_writes_nothing() {
 }
 
 #[test]
+fn hierarchies_of_no_use_are_left_alone() {
+    let carried = |mounts: &str, placement: &Placement, limits: &Limits| {
+        let plan = Plan::new(&Host::parse(mounts).unwrap(), placement, limits, &devices()).unwrap();
+        plan.places.iter().map(|place| place.hierarchy.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let plain = Limits { cpuset: None, ..full_limits() };
+    assert_eq!(carried(HYBRID, &ours(), &plain), "freezer pids memory cpu cpuacct cpuset blkio devices");
+    // Version 2 does what is missing on version 1: freezing and killing, or a program for devices.
+    for missing in ["freezer", "devices"] {
+        let rest: Vec<&str> = HYBRID.lines().filter(|line| !line.ends_with(missing)).collect();
+        assert!(carried(&rest.join("\n"), &ours(), &plain).ends_with(" unified"), "{missing}");
+    }
+    assert_eq!(carried(V1, &ours(), &plain), "freezer pids memory cpu,cpuacct cpuset blkio devices");
+    // What somebody gave is joined, whatever it is good for.
+    let Placement::Given(mut given) = nomad_v1() else { unreachable!() };
+    let named = GivenGroup { path: "/nomad/b0c4.web".parse().unwrap(), access: GivenAccess::JoinOnly };
+    given.v1.insert(Controller::Systemd, named);
+    assert!(carried(HYBRID, &Placement::Given(given), &plain).ends_with("name=systemd"));
+}
+
+#[test]
 fn a_shared_plan() {
     let host = Host::parse(HYBRID).unwrap();
     let (parent, name) = ("/bivouac".parse().unwrap(), GroupName::new("shims").unwrap());
@@ -99,7 +120,7 @@ fn what_is_saved_is_known_before() {
     let json = serde_json::to_string(&saved).unwrap();
     assert_eq!(serde_json::from_str::<Saved>(&json).unwrap(), saved);
     let roles = |wanted| saved.places().filter(|(_, role, _)| *role == wanted).count();
-    assert_eq!((roles(Role::Ours), roles(Role::Given), roles(Role::JoinOnly)), (6, 3, 1));
+    assert_eq!((roles(Role::Ours), roles(Role::Given), roles(Role::JoinOnly)), (4, 3, 1));
 }
 
 fn refusal(mounts: &str, placement: &Placement, limits: &Limits) -> String {

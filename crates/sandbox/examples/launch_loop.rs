@@ -42,8 +42,15 @@ fn main() -> Anything<()> {
         if run >= runs / 10 + 5 {
             times.push(time);
         }
+        // As often as the floor program does it: what is removed is made anew from warm blocks.
+        if run % 50 == 49 {
+            std::fs::remove_dir_all(&base)?;
+        }
     }
-    std::fs::remove_dir_all(&base)?;
+    match std::fs::remove_dir_all(&base) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     report(&format!("bivouac/gap{}", gap.as_micros()), &mut times);
     Ok(())
 }

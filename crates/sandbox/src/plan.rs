@@ -243,6 +243,11 @@ impl Plan {
             last_capability: features.last_capability,
         })
     }
+
+    /// Leaves out the view of the task's groups: without a version 2 group of its own it would be of its starter's.
+    pub(crate) fn hide_cgroups(&mut self) {
+        self.fill.retain(|fill| fill.what != What::Cgroup);
+    }
 }
 
 /// Refuses what `execve` could not take or the kernel would refuse half-way.

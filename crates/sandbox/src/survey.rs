@@ -6,6 +6,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Stat, readlinkat, stat, statat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
 /// What lies at the paths that a sandbox names.
@@ -140,8 +141,13 @@ fn look(source: &HostPath, mounts: &[HostPath]) -> Result<Seen, Errno> {
 
 /// Mount points of this namespace, in the order of their making.
 fn mount_points() -> Result<Vec<HostPath>, SurveyError> {
-    let table =
-        std::fs::read("/proc/self/mountinfo").map_err(|error| SurveyError::Mounts(error.to_string()))?;
+    // The file tells no size: with room from the start it is read at once instead of in growing pieces, for each of
+    // which the kernel writes the table anew.
+    const ROOM: usize = 64 << 10;
+    let mut table = Vec::with_capacity(ROOM);
+    std::fs::File::open("/proc/self/mountinfo")
+        .and_then(|mut file| file.read_to_end(&mut table))
+        .map_err(|error| SurveyError::Mounts(error.to_string()))?;
     parse_mount_points(&table)
 }
 

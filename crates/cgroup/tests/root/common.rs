@@ -12,7 +12,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Long enough for the virtual machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -50,7 +50,9 @@ impl Scope {
 
     pub(crate) fn on(host: Host) -> Scope {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("bivouac-test-{}-{number}", std::process::id());
+        // The process number alone is not unique: another run may stand in another pid namespace.
+        let moment = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros();
+        let name = format!("bivouac-test-{}-{number}-{moment:x}", std::process::id());
         Scope { host, parent: GroupName::new(name).unwrap().into() }
     }
 

@@ -12,10 +12,11 @@ fn figures_are_those_of_the_work_done() {
         let fresh = group.stats().unwrap();
         assert_eq!(fresh.pids, Some(0));
         assert_eq!(fresh.memory.unwrap().anonymous, Bytes(0));
-        // Burns processor time, keeps 20 MiB of its own, and waits to be looked at.
+        // Burns processor time, keeps 20 MiB of its own, and stands still to be looked at, without a child that
+        // somebody else would have to reap.
         let script =
             "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; x=$(head -c 20M /dev/zero | tr '\\0' x)
-            echo; sleep 1000; :";
+            echo; kill -STOP $$";
         let mut process = start(&group, script);
         process.line();
         let now = group.stats().unwrap();
@@ -25,7 +26,6 @@ fn figures_are_those_of_the_work_done() {
         group.kill().unwrap();
         group.wait_empty(PATIENCE).unwrap();
         process.wait();
-        // A process counts until it is reaped; the shell's child is reaped by somebody else.
         eventually("nobody is counted", || group.stats().unwrap().pids == Some(0));
         let after = group.stats().unwrap();
         assert!(after.cpu.unwrap().user_ns >= now.cpu.unwrap().user_ns);

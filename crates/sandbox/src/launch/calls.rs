@@ -177,44 +177,53 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, target: &Target) -> Result<Owne
     }
     let last = target.parts.len().saturating_sub(1);
     for (index, (above, name)) in target.parts.iter().enumerate() {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = openat2(root, above.as_c_str(), flags, Mode::empty(), resolve(target))?;
-        let made = if index == last && target.shape == Shape::File {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(&parent, name.as_c_str(), flags, Mode::from_raw_mode(0o644)).map(drop)
-        } else {
-            mkdirat(&parent, name.as_c_str(), Mode::from_raw_mode(0o755))
-        };
-        match made {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
+        let made = in_parent(root, above, resolve(target), |parent| {
+            if index == last && target.shape == Shape::File {
+                let flags =
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                openat(parent, name.as_c_str(), flags, Mode::from_raw_mode(0o644)).map(drop)
+            } else {
+                mkdirat(parent, name.as_c_str(), Mode::from_raw_mode(0o755))
+            }
+        });
+        there(made)?;
     }
     open()
 }
 
-fn make_link(root: BorrowedFd<'_>, target: &Target, content: &CStr) -> Result<(), Errno> {
-    let Some((above, name)) = target.parts.last() else { return Err(Errno::INVAL) };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = match openat2(root, above.as_c_str(), flags, Mode::empty(), IN_ROOT) {
-        Ok(parent) => parent,
-        Err(Errno::NOENT) => {
-            for (above, name) in target.parts.iter().take(target.parts.len() - 1) {
-                let up = openat2(root, above.as_c_str(), flags, Mode::empty(), IN_ROOT)?;
-                match mkdirat(&up, name.as_c_str(), Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(errno),
-                }
-            }
-            openat2(root, above.as_c_str(), flags, Mode::empty(), IN_ROOT)?
-        }
-        Err(errno) => return Err(errno),
-    };
-    match symlinkat(content, &parent, name.as_c_str()) {
-        // What is there is the task's own work.
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(errno) => Err(errno),
+/// Does something in a directory of the root. Most targets stand in the root itself, which is open already.
+fn in_parent(
+    root: BorrowedFd<'_>,
+    above: &CStr,
+    resolve: ResolveFlags,
+    act: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    if above == c"." {
+        return act(root);
     }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = openat2(root, above, flags, Mode::empty(), resolve)?;
+    act(parent.as_fd())
+}
+
+/// What is there already need not be made.
+fn there(made: Result<(), Errno>) -> Result<(), Errno> {
+    if made == Err(Errno::EXIST) { Ok(()) } else { made }
+}
+
+fn make_link(root: BorrowedFd<'_>, target: &Target, content: &CStr) -> Result<(), Errno> {
+    let Some(((above, name), parents)) = target.parts.split_last() else { return Err(Errno::INVAL) };
+    let link = || in_parent(root, above, IN_ROOT, |parent| symlinkat(content, parent, name.as_c_str()));
+    // What is there is the task's own work.
+    match there(link()) {
+        Err(Errno::NOENT) => {}
+        answer => return answer,
+    }
+    let directory = Mode::from_raw_mode(0o755);
+    for (above, name) in parents {
+        there(in_parent(root, above, IN_ROOT, |parent| mkdirat(parent, name.as_c_str(), directory)))?;
+    }
+    there(link())
 }
 
 const NODES: [(&CStr, u32, u32); 6] = [

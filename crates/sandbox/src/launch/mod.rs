@@ -92,7 +92,10 @@ const CLONE_NEWNET: u64 = 0x4000_0000;
 /// [`Failure`]: one sentence. No process, mount or descriptor of the attempt is left.
 pub fn launch(setting: &Setting<'_>, sandbox: &Sandbox, streams: Streams) -> Result<Running, Failure> {
     let survey = Survey::of(sandbox)?;
-    let plan = Plan::for_sandbox(sandbox, &survey, &setting.features)?;
+    let mut plan = Plan::for_sandbox(sandbox, &survey, &setting.features)?;
+    if setting.unified.is_none() {
+        plan.hide_cgroups();
+    }
     let report = Report::new().map_err(|errno| Failure::preparing("share a page with the child", errno))?;
     let (reader, writer) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Failure::preparing("make a pipe", errno))?;

@@ -8,14 +8,16 @@ use std::process::Command;
 fn corpus() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.to_string_lossy().ends_with(".nomad.hcl"));
+    files
+        .retain(|path| [".nomad.hcl", ".nomad.json"].iter().any(|end| path.to_string_lossy().ends_with(end)));
     files.sort();
-    assert!(files.len() >= 25, "the corpus has only {} files", files.len());
+    assert!(files.len() >= 60, "the corpus has only {} files", files.len());
     files
 }
 
 fn stem(path: &Path) -> String {
-    path.file_name().unwrap().to_string_lossy().trim_end_matches(".nomad.hcl").to_owned()
+    let name = path.file_name().unwrap().to_string_lossy();
+    name.trim_end_matches(".hcl").trim_end_matches(".json").trim_end_matches(".nomad").to_owned()
 }
 
 fn read(path: &Path) -> Outcome {
@@ -57,39 +59,85 @@ fn a_job_survives_being_stored() {
     }
 }
 
-/// The parts of Nomad's answer that are evaluation, not defaults: both sides in one shape.
-#[test]
-fn values_equal_nomads() {
+/// What the real `nomad job run -output` makes of a file, without what it leaves empty; `None` where there is no Nomad.
+fn ask_nomad(path: &Path) -> Option<serde_json::Value> {
     let home = std::env::var("HOME").unwrap_or_default();
     let nomad = Path::new(&home).join(".cache/bivouac-tests/nomad-1.11.2");
     if !nomad.exists() {
-        println!("SKIPPED: values_equal_nomads: there is no {}", nomad.display());
-        return;
+        return None;
     }
+    let out = Command::new(&nomad)
+        .args(["job", "run", "-output"])
+        .arg(path.file_name().unwrap())
+        .current_dir(path.parent().unwrap())
+        .env("NOMAD_VAR_from_env", "environment")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    let complaint = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{}: Nomad refuses: {said}{complaint}", path.display());
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    Some(filled(&answer["Job"]))
+}
+
+/// A value without its nulls.
+fn filled(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(items) => {
+            let kept = items.iter().filter(|(_, item)| !item.is_null());
+            Value::Object(kept.map(|(key, item)| (key.clone(), filled(item))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(filled).collect()),
+        other => other.clone(),
+    }
+}
+
+fn expected(path: &Path) -> PathBuf {
+    path.parent().unwrap().join("expected").join(format!("{}.json", stem(path)))
+}
+
+/// Files that the real Nomad of the tests understands: some use arguments of newer versions.
+fn understood() -> impl Iterator<Item = PathBuf> {
+    corpus().into_iter().filter(|path| !stem(path).starts_with("later-"))
+}
+
+/// The checked-in values are those of the real Nomad. `BIVOUAC_WRITE_EXPECTED=1` writes them anew.
+#[test]
+fn expected_values_are_nomads() {
+    for path in understood() {
+        let Some(nomads) = ask_nomad(&path) else {
+            println!("SKIPPED: expected_values_are_nomads: there is no Nomad in ~/.cache/bivouac-tests");
+            return;
+        };
+        let place = expected(&path);
+        if std::env::var_os("BIVOUAC_WRITE_EXPECTED").is_some() {
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            let text = serde_json::to_string_pretty(&nomads).unwrap();
+            std::fs::write(&place, format!("{text}\n")).unwrap();
+        }
+        let text = std::fs::read_to_string(&place).unwrap_or_else(|_| panic!("no {}", place.display()));
+        let checked_in: serde_json::Value = serde_json::from_str(&text).unwrap();
+        // Times are those of the run.
+        assert_eq!(without_times(checked_in), without_times(nomads), "{}", place.display());
+    }
+}
+
+fn without_times(mut job: serde_json::Value) -> serde_json::Value {
+    if let Some(items) = job.as_object_mut() {
+        items.retain(|key, _| !key.ends_with("Time"));
+    }
+    job
+}
+
+/// What we make of each file is what Nomad makes of it, in every part that is evaluation and not a default.
+#[test]
+fn values_equal_nomads() {
     let mut wrong = Vec::new();
-    for path in corpus() {
-        // Arguments that newer versions than this one have.
-        if stem(&path).starts_with("later-") {
-            continue;
-        }
-        let out = Command::new(&nomad)
-            .args(["job", "run", "-output"])
-            .arg(path.file_name().unwrap())
-            .current_dir(path.parent().unwrap())
-            .env("NOMAD_VAR_from_env", "environment")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&out.stdout);
-        if !out.status.success() {
-            wrong.push(format!(
-                "{}: Nomad refuses: {text}{}",
-                path.display(),
-                String::from_utf8_lossy(&out.stderr)
-            ));
-            continue;
-        }
-        let nomad: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let nomad = &nomad["Job"];
+    for path in understood() {
+        let nomad =
+            std::fs::read(expected(&path)).unwrap_or_else(|_| panic!("no {}", expected(&path).display()));
+        let nomad: serde_json::Value = serde_json::from_slice(&nomad).unwrap();
         let ours = serde_json::to_value(read(&path).job).unwrap();
         let name = stem(&path);
         let mut same = |name: &str, what: &str, theirs: &serde_json::Value, ours: &serde_json::Value| {
@@ -111,6 +159,14 @@ fn values_equal_nomads() {
                 same(&name, "env", &theirs["Env"], &task["env"]);
                 same(&name, "meta", &theirs["Meta"], &task["meta"]);
                 same(&name, "config", &theirs["Config"], &task["config"]);
+                let user = theirs["User"].as_str().filter(|user| !user.is_empty());
+                same(&name, "user", &serde_json::json!(user), &task["user"]);
+                same(
+                    &name,
+                    "volume mounts",
+                    &names(&theirs["VolumeMounts"], "Destination"),
+                    &names(&task["volume_mounts"], "destination"),
+                );
                 for (theirs, template) in list(&theirs["Templates"]).iter().zip(list(&task["templates"])) {
                     same(&name, "data", &theirs["EmbeddedTmpl"], &template["source"]["data"]);
                     same(&name, "destination", &theirs["DestPath"], &template["destination"]);
@@ -127,6 +183,11 @@ fn values_equal_nomads() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// One field of each element.
+fn names(all: &serde_json::Value, field: &str) -> serde_json::Value {
+    list(all).iter().map(|item| item[field].clone()).collect()
 }
 
 fn list(value: &serde_json::Value) -> Vec<serde_json::Value> {

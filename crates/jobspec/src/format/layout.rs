@@ -2,6 +2,9 @@
 
 use super::lex::{Kind, Token};
 
+/// One level.
+const INDENT: &str = "  ";
+
 /// One line of the result before its columns are aligned.
 struct Line<'a> {
     indent: usize,
@@ -124,9 +127,10 @@ fn width(text: &str) -> usize {
 fn align(lines: &mut [Line<'_>]) {
     let is_cell = |line: &Line<'_>| line.assign.is_some() && !line.opens;
     for chain in lines.chunk_by_mut(|left, right| is_cell(left) && is_cell(right)) {
-        let widest = chain.iter().map(|line| width(&line.lead)).max().unwrap_or(0);
+        let column = |line: &Line<'_>| INDENT.len() * line.indent + width(&line.lead);
+        let widest = chain.iter().map(column).max().unwrap_or(0);
         for line in chain.iter_mut().filter(|line| !line.opens) {
-            let missing = widest - width(&line.lead);
+            let missing = widest - column(line);
             if let Some(assign) = &mut line.assign {
                 assign.insert_str(0, &" ".repeat(missing));
             }
@@ -150,14 +154,20 @@ fn write(lines: &[Line<'_>]) -> String {
     let mut out = String::new();
     let commented = |row: &(&Line<'_>, String)| row.0.comment.is_some();
     for chain in rows.chunk_by(|left, right| commented(left) && commented(right)) {
-        let column = chain.iter().map(|(_, code)| last_width(code)).max().unwrap_or(0);
-        for (line, code) in chain {
+        let end = |(line, code): &(&Line<'_>, String)| match code.rsplit_once('\n') {
+            // A heredoc ends in a line that is not indented.
+            Some((_, last)) => width(last),
+            None => INDENT.len() * line.indent + width(code),
+        };
+        let column = chain.iter().map(end).max().unwrap_or(0);
+        for row in chain {
+            let (line, code) = row;
             if !code.is_empty() {
-                out.push_str(&"  ".repeat(line.indent));
+                out.push_str(&INDENT.repeat(line.indent));
                 out.push_str(code);
             }
             if let Some(comment) = line.comment {
-                out.push_str(&" ".repeat(column - last_width(code) + 1));
+                out.push_str(&" ".repeat(column - end(row) + 1));
                 out.push_str(comment);
             }
             out.push('\n');
@@ -166,9 +176,4 @@ fn write(lines: &[Line<'_>]) -> String {
     // The last line break of the text began one more, empty line.
     out.pop();
     out
-}
-
-/// Width of the last line of a piece of code: a heredoc has several.
-fn last_width(code: &str) -> usize {
-    width(code.rsplit('\n').next().unwrap_or(""))
 }

@@ -5,10 +5,11 @@ use anyhow::{Context, Result, bail};
 use bivouac_driver::config::{DeviceAsked, DeviceUse, TaskConfig};
 use bivouac_driver::identity::{PseudoUsers, RootRule};
 use bivouac_driver::options::{Value, parse_size};
-use bivouac_driver::request::TaskRequest;
+use bivouac_driver::request::{StopRule, TaskRequest};
 use bivouac_driver::resources::{MemoryMax, Resources};
+use bivouac_driver::signals::Signal;
 use bivouac_runner::allocation::{Allocation, PlannedTask, adhoc, directories, placement};
-use bivouac_sandbox::model::{Access, Mount, MountKind, Network, Propagation, Trust};
+use bivouac_sandbox::model::{Access, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::ffi::OsString;
 use std::path::Path;
@@ -42,15 +43,12 @@ pub(crate) fn allocation(
         dns: None,
         mounts: flags.volume.iter().map(|text| volume(text)).collect::<Result<_>>()?,
         devices: flags.device.iter().map(|text| device(text)).collect::<Result<_>>()?,
+        stop: StopRule {
+            signal: Signal::parse(&flags.stop_signal).with_context(|| "--stop-signal")?,
+            grace: duration(&flags.stop_timeout).with_context(|| "--stop-timeout")?,
+        },
     };
-    let task = PlannedTask {
-        label: flags.name.clone(),
-        name: flags.name.clone(),
-        leader: false,
-        kill_signal: flags.stop_signal.clone(),
-        kill_timeout: duration(&flags.stop_timeout).with_context(|| "--stop-timeout")?,
-        request,
-    };
+    let task = PlannedTask { label: flags.name.clone(), name: flags.name.clone(), leader: false, request };
     Ok(adhoc(id, state_dir, task))
 }
 
@@ -147,6 +145,7 @@ fn volume(text: &str) -> Result<Mount> {
     let source = std::path::absolute(host).with_context(|| format!("--volume {text:?}"))?;
     let what = MountKind::Bind {
         source: HostPath::new(source).with_context(|| format!("--volume {text:?}"))?,
+        route: Route::Anywhere,
         access,
         trust: Trust::Stripped,
         propagation: Propagation::Private,

@@ -19,7 +19,6 @@ use bivouac_runner::supervise::{self, Attach, Keep, Remarks, Show};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Carries a command out; its exit status.
 ///
@@ -186,12 +185,12 @@ fn signal_command(signal: &Signal) -> Result<u8> {
 }
 
 fn stop_command(stop: &Stop) -> Result<u8> {
-    const USUAL: Duration = Duration::from_secs(5);
-    let grace = stop.timeout.as_deref().map_or(Ok(USUAL), adhoc::duration).context("--timeout")?;
+    let grace = stop.timeout.as_deref().map(adhoc::duration).transpose().context("--timeout")?;
     let engine = engine()?;
     for task in &stop.tasks {
         let id = find(&engine, task)?;
-        if let Some(exit) = engine.stop(&id, bivouac_driver::signals::Signal::INT, grace)? {
+        let rule = engine.stop_rule(&id)?;
+        if let Some(exit) = engine.stop(&id, rule.signal, grace.unwrap_or(rule.grace))? {
             for text in supervise::explain(&exit) {
                 ui::note(&format!("{task}: {text}"));
             }

@@ -8,6 +8,7 @@
 
 mod disk;
 mod events;
+mod numbers;
 mod record;
 
 pub use disk::DiskLayers;
@@ -17,7 +18,8 @@ pub use record::{Handle, Record};
 use crate::config::{KillMode, OperatorConfig};
 use crate::entries::Layers;
 use crate::host::{Facts, FactsError, OnHost};
-use crate::request::{ExecRequest, Output, StarterGone, Streams, TaskRequest, TaskStreams};
+use crate::identity::Numbers;
+use crate::request::{ExecRequest, Output, StarterGone, StopRule, Streams, TaskRequest, TaskStreams};
 use crate::signals::Signal;
 use crate::task::{Resolver, Task, TaskError};
 use bivouac_cgroup::{Group, GroupName, GroupPath, Plan};
@@ -178,6 +180,7 @@ pub struct Engine {
     features: KernelFeatures,
     cgroups: bivouac_cgroup::Host,
     layers: DiskLayers,
+    numbers: numbers::DiskNumbers,
     shims: Group,
     children: Mutex<Vec<Child>>,
 }
@@ -198,7 +201,8 @@ impl Engine {
         let shims = Plan::shared(&cgroups, &GroupPath::ROOT, &GroupName::new(places.shims.clone())?);
         let shims = shims.create()?;
         let layers = DiskLayers::new(&places);
-        Ok(Engine { places, features, cgroups, layers, shims, children: Mutex::new(Vec::new()) })
+        let numbers = numbers::DiskNumbers(places.run.join("numbers"));
+        Ok(Engine { places, features, cgroups, layers, numbers, shims, children: Mutex::new(Vec::new()) })
     }
 
     /// The host's control groups, for placing tasks.
@@ -216,7 +220,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Task`], [`EngineError::Facts`].
     pub fn prepare(&self, operator: &OperatorConfig, request: &TaskRequest) -> Result<Task, EngineError> {
-        self.resolve(operator, request, &self.layers)
+        self.resolve(operator, request, &self.layers, &self.numbers)
     }
 
     /// The same without making layers on disk, to print a plan.
@@ -224,7 +228,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::prepare`].
     pub fn rehearse(&self, operator: &OperatorConfig, request: &TaskRequest) -> Result<Task, EngineError> {
-        self.resolve(operator, request, &crate::entries::DryLayers)
+        self.resolve(operator, request, &crate::entries::DryLayers, &crate::identity::DryNumbers)
     }
 
     fn resolve(
@@ -232,9 +236,11 @@ impl Engine {
         operator: &OperatorConfig,
         request: &TaskRequest,
         layers: &dyn Layers,
+        numbers: &dyn Numbers,
     ) -> Result<Task, EngineError> {
         let facts = Facts::of_host(self.features)?;
-        let resolver = Resolver { operator, facts: &facts, cgroups: &self.cgroups, files: &OnHost, layers };
+        let resolver =
+            Resolver { operator, facts: &facts, cgroups: &self.cgroups, files: &OnHost, layers, numbers };
         Ok(resolver.resolve(request)?)
     }
 
@@ -252,7 +258,7 @@ impl Engine {
         self.reap();
         let run_dir = self.run_dir(&task.id);
         record::make_run_dir(&run_dir, &task.id)?;
-        let record = Record::of(task)?;
+        let record = Record::of(task, request.stop)?;
         let started = self.launch(request, task, streams, gone, &run_dir, &record);
         if started.is_err() {
             self.undo(&run_dir, &record);
@@ -418,6 +424,15 @@ impl Engine {
     /// [`EngineError`]: unknown, or over.
     pub fn signal(&self, id: &str, signal: Signal) -> Result<(), EngineError> {
         Ok(self.client(id)?.signal(signal.number())?)
+    }
+
+    /// How a task wants to be stopped: what its job said when it was started.
+    ///
+    /// # Errors
+    /// [`EngineError::Unknown`]; [`EngineError::File`]: nothing that can be read was recorded.
+    pub fn stop_rule(&self, id: &str) -> Result<StopRule, EngineError> {
+        self.find(id)?;
+        Ok(Record::read(&self.run_dir(id))?.stop)
     }
 
     /// Stops a task: the signal, and after `grace` the kill of everything. Comes back when it has ended; no error

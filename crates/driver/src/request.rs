@@ -3,10 +3,12 @@
 use crate::config::{DeviceAsked, Dns, TaskConfig};
 use crate::identity::{PseudoUsers, RootRule};
 use crate::resources::Resources;
+use crate::signals::Signal;
 use bivouac_cgroup::Placement;
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{Hostname, Mount, Network, TerminalSize};
 pub use bivouac_shim::protocol::{LogFiles, LogName, LogNameError};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -47,6 +49,24 @@ pub struct TaskRequest {
     pub mounts: Vec<Mount>,
     /// Devices of device plugins: allowed by whoever asks.
     pub devices: Vec<DeviceAsked>,
+    /// How it is asked to end when nobody says otherwise.
+    pub stop: StopRule,
+}
+
+/// How a task is asked to end. It is recorded, so that any process can stop the task as its job wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRule {
+    /// The signal that asks.
+    pub signal: Signal,
+    /// How long the task has after it.
+    pub grace: Duration,
+}
+
+impl Default for StopRule {
+    /// As Nomad has it.
+    fn default() -> StopRule {
+        StopRule { signal: Signal::INT, grace: Duration::from_secs(5) }
+    }
 }
 
 /// A task's directories on the host. All exist but `private`, which is made.

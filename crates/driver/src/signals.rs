@@ -4,7 +4,7 @@ use crate::options::quoted;
 use std::fmt;
 
 /// A signal's number: 0 (which only checks) to 64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Signal(i32);
 
 /// A name that no signal has.

@@ -5,12 +5,12 @@ mod mounts;
 mod process;
 
 use crate::capabilities::{self, Asked, CapabilityError, Granted, Holder};
-use crate::config::{OperatorConfig, RootMode};
+use crate::config::{KillMode, OperatorConfig, RootMode};
 use crate::entries::{self, EntryError, Layers};
 use crate::environment::EnvironmentError;
 use crate::generated::{self, GenerateError, OwnHost};
 use crate::host::{Facts, Files, Kind};
-use crate::identity::{self, Account, IdentityError, RootRule};
+use crate::identity::{self, Account, IdentityError, Numbers, RootRule};
 use crate::lookup::{self, CommandError};
 use crate::options::{Place, Refused};
 use crate::request::TaskRequest;
@@ -32,7 +32,7 @@ pub struct Task {
     /// Its control groups.
     pub cgroup: bivouac_cgroup::Plan,
     /// Whom the signal of a stop reaches first, and what lack of memory kills.
-    pub kill_mode: crate::config::KillMode,
+    pub kill_mode: KillMode,
     /// What is made in the private directory before the launch.
     pub preparations: Vec<Preparation>,
     /// Who it runs as.
@@ -126,6 +126,8 @@ pub struct Resolver<'a> {
     pub files: &'a dyn Files,
     /// Who makes layers.
     pub layers: &'a dyn Layers,
+    /// Who hands out numbers to tasks that name no user.
+    pub numbers: &'a dyn Numbers,
 }
 
 impl Resolver<'_> {
@@ -173,7 +175,7 @@ impl Resolver<'_> {
             kill_mode: config.kill_mode,
             preparations,
             account,
-            notes: granted.note.into_iter().collect(),
+            notes: self.notes(request, &granted),
         })
     }
 
@@ -185,7 +187,13 @@ impl Resolver<'_> {
             denied_gids: &self.operator.denied_gids,
             pseudo: request.pseudo_users,
         };
-        Ok(identity::resolve(&request.user, &self.facts.users, &bounds)?)
+        let users = &self.facts.users;
+        Ok(match self.operator.dynamic_users {
+            Some(range) if request.user.is_empty() => {
+                identity::of_its_own(range, &request.directories.private, self.numbers, users, &bounds)?
+            }
+            _ => identity::resolve(&request.user, users, &bounds)?,
+        })
     }
 
     fn granted(&self, request: &TaskRequest, account: &Account) -> Result<Granted, TaskError> {
@@ -214,9 +222,23 @@ impl Resolver<'_> {
         Ok(resources::Bounds {
             pids,
             cpu_hard_limit: config.cpu_hard_limit,
-            kill_mode: config.kill_mode,
+            // Only version 2 kills a whole group for lack of memory; a stop signals all of it anywhere.
+            kill_mode: if self.kills_groups() { config.kill_mode } else { KillMode::Process },
             processors: self.facts.processors,
         })
+    }
+
+    fn kills_groups(&self) -> bool {
+        self.cgroups.layout() == bivouac_cgroup::Layout::V2
+    }
+
+    fn notes(&self, request: &TaskRequest, granted: &Granted) -> Vec<String> {
+        let half = request.config.kill_mode == KillMode::Group && !self.kills_groups();
+        let half = half.then(|| {
+            "kill_mode = \"group\": a stop signals all processes, but for lack of memory this host's cgroup v1 ends one only"
+                .to_owned()
+        });
+        granted.note.iter().cloned().chain(half).collect()
     }
 
     fn namespaces(&self, request: &TaskRequest) -> Namespaces {

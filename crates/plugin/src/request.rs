@@ -6,9 +6,9 @@ use bivouac_cgroup::Host;
 use bivouac_driver::config::{DeviceAsked, DeviceUse, Dns, TaskConfig};
 use bivouac_driver::identity::{PseudoUsers, RootRule};
 use bivouac_driver::options::{Place, Refused};
-use bivouac_driver::request::{Directories, Secrets, TaskRequest};
+use bivouac_driver::request::{Directories, Secrets, StopRule, TaskRequest};
 use bivouac_driver::resources::{CpusetOwner, MemoryMax, Resources};
-use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Trust};
+use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::path::PathError;
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::net::{AddrParseError, IpAddr};
@@ -89,6 +89,8 @@ pub fn ask(task: &TaskStart, around: &Around<'_>) -> Result<TaskRequest, AskErro
         }),
         mounts: task.mounts.iter().map(mount).collect::<Result<_, _>>()?,
         devices: task.devices.iter().map(device).collect::<Result<_, _>>()?,
+        // The client names signal and time when it stops a task.
+        stop: StopRule::default(),
     })
 }
 
@@ -130,6 +132,7 @@ fn mount(mount: &face::Mount) -> Result<Mount, AskError> {
         target: in_task(&mount.task_path)?,
         what: MountKind::Bind {
             source: HostPath::new(&mount.host_path)?,
+            route: Route::Anywhere,
             access: if mount.readonly { Access::ReadOnly } else { Access::ReadWrite },
             trust: Trust::Stripped,
             propagation: match mount.propagation {

@@ -9,16 +9,16 @@ use crate::node::Node;
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_driver::config::{Dns, TaskConfig};
 use bivouac_driver::identity::{PseudoUsers, RootRule};
-use bivouac_driver::request::{Directories, Secrets, TaskRequest};
+use bivouac_driver::request::{Directories, Secrets, StopRule, TaskRequest};
 use bivouac_driver::resources::{self, Resources};
+use bivouac_driver::signals::Signal;
 use bivouac_jobspec::{
     Cpu, Diagnostic, Diagnostics, Group, MemoryMax, NetworkMode, Outcome, PortNumber, Task,
 };
-use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Trust};
+use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// One instance of a group.
 #[derive(Clone, Debug)]
@@ -42,10 +42,6 @@ pub struct PlannedTask {
     pub name: String,
     /// Whether the others end when it ends.
     pub leader: bool,
-    /// Signal that asks it to stop.
-    pub kill_signal: String,
-    /// How long it has.
-    pub kill_timeout: Duration,
     /// What the driver is asked.
     pub request: TaskRequest,
 }
@@ -183,11 +179,6 @@ fn planned(
         label,
         name: task.name.clone(),
         leader: task.leader,
-        kill_signal: task
-            .kill_signal
-            .as_ref()
-            .map_or_else(|| "SIGINT".to_owned(), |signal| signal.name.clone()),
-        kill_timeout: task.kill_timeout,
         request: TaskRequest {
             id: format!("{}/{}", instance.alloc_id, task.name),
             name: format!("{}.{}[{}]/{}", instance.job.id, group.name, instance.index, task.name),
@@ -215,6 +206,13 @@ fn planned(
             }),
             mounts: volumes(outcome, instance, scene)?,
             devices: Vec::new(),
+            stop: StopRule {
+                signal: match &task.kill_signal {
+                    Some(signal) => Signal::parse(&signal.name).map_err(PlanError::other)?,
+                    None => Signal::INT,
+                },
+                grace: task.kill_timeout,
+            },
         },
     })
 }
@@ -304,14 +302,13 @@ fn volumes(outcome: &Outcome, instance: &Instance<'_>, scene: &Scene<'_>) -> Res
             target: target.map_err(|error| refused(error.to_string()))?,
             what: MountKind::Bind {
                 source: host.path.clone(),
+                route: Route::Anywhere,
                 access: if read_only { Access::ReadOnly } else { Access::ReadWrite },
                 trust: Trust::Stripped,
                 propagation: match mount.propagation {
                     bivouac_jobspec::Propagation::Private => Propagation::Private,
                     bivouac_jobspec::Propagation::HostToTask => Propagation::HostToTask,
-                    bivouac_jobspec::Propagation::Bidirectional => {
-                        return Err(refused("bidirectional propagation is a power over the host, which this face does not grant".to_owned()));
-                    }
+                    bivouac_jobspec::Propagation::Bidirectional => Propagation::Bidirectional,
                 },
             },
         });

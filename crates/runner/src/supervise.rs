@@ -247,7 +247,6 @@ impl<'a> Foreground<'a> {
         planned: &PlannedTask,
         names: Option<(usize, usize)>,
     ) -> Result<(), StartError> {
-        let signal = Signal::parse(&planned.kill_signal)?;
         let task = self.engine.prepare(operator, &planned.request)?;
         let (streams, outputs, input) = self.streams(names.is_some())?;
         let mut started = self.engine.start(&planned.request, &task, streams.into(), StarterGone::Stop)?;
@@ -270,8 +269,8 @@ impl<'a> Foreground<'a> {
             label: planned.label.clone(),
             id: planned.request.id.clone(),
             leader: planned.leader,
-            signal,
-            grace: planned.kill_timeout,
+            signal: planned.request.stop.signal,
+            grace: planned.request.stop.grace,
             watch,
             exit: None,
             _starter: started,

@@ -133,6 +133,7 @@ fn sandbox(home: &Path, tiny: &Path) -> Anything<Sandbox> {
     let bind = |source: &Path, target: &str| -> Anything<Mount> {
         let what = MountKind::Bind {
             source: HostPath::new(source)?,
+            route: Route::Anywhere,
             access: Access::ReadOnly,
             trust: Trust::Stripped,
             propagation: Propagation::Private,
@@ -172,7 +173,11 @@ fn sandbox(home: &Path, tiny: &Path) -> Anything<Sandbox> {
                 inheritable: bounding,
                 ambient: bounding,
             },
-            confinement: Confinement { gain: PrivilegeGain::Possible, filter: filter() },
+            confinement: Confinement {
+                gain: PrivilegeGain::Possible,
+                filter: filter(),
+                landlock: Vec::new(),
+            },
             rlimits: Vec::new(),
             oom_score_adj: 0,
             umask: 0o022,

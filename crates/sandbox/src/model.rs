@@ -95,8 +95,11 @@ pub struct Mount {
 pub enum MountKind {
     /// A directory, file, socket or FIFO of the host, with what is mounted below it.
     Bind {
-        /// The path on the host; must exist. Links in it are followed once, when it is opened.
+        /// The path on the host; must exist.
         source: HostPath,
+        /// How it is reached.
+        #[serde(default)]
+        route: Route,
         /// Whether the task may write through it.
         access: Access,
         /// Whether set-user-id bits and device nodes mean anything through it.
@@ -113,6 +116,17 @@ pub enum MountKind {
         /// Whether programs in it may be run.
         programs: Programs,
     },
+}
+
+/// How the source of a bind is reached; it is opened once, and then only the descriptor counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Route {
+    /// Links are followed, wherever they lead: the path comes from the operator or the face.
+    #[default]
+    Anywhere,
+    /// Beneath this directory (or file) of the operator's, without links: what was swapped since it was allowed is
+    /// refused.
+    Beneath(HostPath),
 }
 
 /// Whether the file system's own privileges count.
@@ -330,6 +344,43 @@ pub struct Confinement {
     pub gain: PrivilegeGain,
     /// The compiled filter; none for the profile `unconfined`.
     pub filter: Option<crate::seccomp::Filter>,
+    /// Landlock rules: sets that lie on each other, so that what is allowed is what each of them allows. None: all
+    /// paths are open, as far as modes and mounts let them be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub landlock: Vec<Vec<PathRule>>,
+}
+
+/// What may be done at a path and below it. See landlock(7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathRule {
+    /// In the task's root; opened without following links.
+    pub path: TaskPath,
+    /// What.
+    pub access: PathAccess,
+    /// What it means when nothing is there, or a link.
+    pub missing: Missing,
+}
+
+/// What a path rule allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathAccess {
+    /// Read files, list directories.
+    pub read: bool,
+    /// Write and cut files, control devices.
+    pub write: bool,
+    /// Run files.
+    pub run: bool,
+    /// Make, move and remove files and directories.
+    pub make: bool,
+}
+
+/// What it means that a path is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// Nothing is allowed by the rule.
+    PassOver,
+    /// The start is refused.
+    Refuse,
 }
 
 /// Whether set-user-id bits and file capabilities mean anything to the task.

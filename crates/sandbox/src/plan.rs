@@ -4,7 +4,7 @@
 
 use crate::model::{
     Access, Device, Entry, Init, MountKind, Namespaces, Network, PrivilegeGain, Process, Programs,
-    Propagation, RootSwitch, Sandbox, Sharing, Show, Trust,
+    Propagation, RootSwitch, Route, Sandbox, Sharing, Show, Trust,
 };
 use crate::path::{HostPath, PathError, TaskPath};
 use crate::survey::{Seen, Shape, Survey};
@@ -38,6 +38,8 @@ pub struct Plan {
     pub process: Process,
     /// The last capability of this kernel.
     pub last_capability: u32,
+    /// Its Landlock ABI.
+    pub landlock_abi: u32,
 }
 
 /// One thing in the root.
@@ -56,6 +58,8 @@ pub enum What {
     Link(Vec<u8>),
     /// Read-only layers, topmost first, under an upper layer that lives in `private_dir/<name>`.
     Overlay {
+        /// Whether the task may write to the upper layer.
+        access: Access,
         /// The read-only layers.
         lowers: Vec<HostPath>,
         /// Name of the upper layer's directory.
@@ -65,6 +69,8 @@ pub enum What {
     Bind {
         /// What.
         source: HostPath,
+        /// How it is reached.
+        route: Route,
         /// What the mount point must be.
         shape: Shape,
         /// Whether it may be written.
@@ -158,6 +164,9 @@ const MASKS: &[(MaskedTree, &str, MaskKind)] = {
 /// Where nothing of the caller's may be mounted: these are fresh, and ours.
 const KERNEL_TREES: [&str; 3] = ["/proc", "/sys", "/dev"];
 
+/// The first Landlock that refuses to cut a file which may only be read: with less, rules would be a promise not kept.
+const LANDLOCK_ABI: u32 = 3;
+
 /// A description that cannot be carried out, known before anything is touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -201,6 +210,17 @@ pub enum Refusal {
     /// A variable without a name or `=`.
     #[error("environment entry {0:?} is not NAME=value")]
     NotAVariable(String),
+    /// No Landlock that controls all that the rules are about.
+    #[error(
+        "landlock rules need a kernel whose Landlock controls truncation (ABI {LANDLOCK_ABI}, Linux 6.2), and this one has {}; leave the option out, or boot with lsm=landlock,... on a newer kernel",
+        if *.0 == 0 { "no Landlock".to_owned() } else { format!("ABI {}", .0) }
+    )]
+    NoLandlock(u32),
+    /// A bind that mounts shall travel through, of a source through which none do.
+    #[error(
+        "cannot mount {0} with propagation: it is on a private mount of the host, through which no mounts travel; run `mount --make-shared` on that mount first"
+    )]
+    NotShared(HostPath),
     /// A path that is none.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -217,6 +237,9 @@ impl Plan {
         features: &KernelFeatures,
     ) -> Result<Plan, Refusal> {
         check_process(&sandbox.process)?;
+        if !sandbox.process.confinement.landlock.is_empty() && features.landlock_abi < LANDLOCK_ABI {
+            return Err(Refusal::NoLandlock(features.landlock_abi));
+        }
         if sandbox.shm_size == 0 {
             return Err(Refusal::Zero("shm_size"));
         }
@@ -241,6 +264,7 @@ impl Plan {
             hostname: sandbox.hostname.as_ref().map(|name| name.as_str().to_owned()),
             process: sandbox.process.clone(),
             last_capability: features.last_capability,
+            landlock_abi: features.landlock_abi,
         })
     }
 
@@ -308,7 +332,7 @@ fn entries(sandbox: &Sandbox, survey: &Survey, features: &KernelFeatures) -> Res
             Seen::Link(content) => fill.push(Fill { target, what: What::Link(content.clone()) }),
             Seen::File => fill.push(Fill { target, what: read_only_bind(&entry.source, Shape::File) }),
             Seen::Directory(below) => {
-                directory(entry, &target, below, features, &mut fill)?;
+                directory(entry, &target, below, sandbox.root.access, features, &mut fill)?;
             }
         }
     }
@@ -319,6 +343,7 @@ fn directory(
     entry: &Entry,
     target: &TaskPath,
     below: &[(HostPath, Shape)],
+    access: Access,
     features: &KernelFeatures,
     fill: &mut Vec<Fill>,
 ) -> Result<(), Refusal> {
@@ -331,7 +356,7 @@ fn directory(
         return Err(Refusal::NoOverlay(target.clone()));
     }
     let lowers = above.iter().chain([&entry.source]).cloned().collect();
-    let overlay = What::Overlay { lowers, name: upper_name(target) };
+    let overlay = What::Overlay { access, lowers, name: upper_name(target) };
     fill.push(Fill { target: target.clone(), what: overlay });
     for (mount, shape) in below {
         let relative = mount.as_path().strip_prefix(entry.source.as_path()).unwrap_or(mount.as_path());
@@ -360,6 +385,7 @@ fn upper_name(target: &TaskPath) -> String {
 fn read_only_bind(source: &HostPath, shape: Shape) -> What {
     What::Bind {
         source: source.clone(),
+        route: Route::Anywhere,
         shape,
         access: Access::ReadOnly,
         trust: Trust::Stripped,
@@ -369,8 +395,14 @@ fn read_only_bind(source: &HostPath, shape: Shape) -> What {
 
 fn mount_what(what: &MountKind, survey: &Survey) -> Result<What, Refusal> {
     Ok(match what {
-        MountKind::Bind { source, access, trust, propagation } => What::Bind {
+        MountKind::Bind { source, propagation, .. }
+            if *propagation != Propagation::Private && survey.unshared.contains(source) =>
+        {
+            return Err(Refusal::NotShared(source.clone()));
+        }
+        MountKind::Bind { source, route, access, trust, propagation } => What::Bind {
             source: source.clone(),
+            route: route.clone(),
             shape: survey.binds.get(source).copied().unwrap_or(Shape::Directory),
             access: *access,
             trust: *trust,
@@ -456,12 +488,14 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             What::Link(content) => write!(f, "link to {}", String::from_utf8_lossy(content)),
-            What::Overlay { lowers, name } => {
+            What::Overlay { access, lowers, name } => {
                 write!(f, "overlay {name} over")?;
-                lowers.iter().try_for_each(|lower| write!(f, " {lower}"))
+                lowers.iter().try_for_each(|lower| write!(f, " {lower}"))?;
+                if *access == Access::ReadOnly { write!(f, " ReadOnly") } else { Ok(()) }
             }
-            What::Bind { source, access, trust, propagation, .. } => {
-                write!(f, "bind {source} {access:?} {trust:?} {propagation:?}")
+            What::Bind { source, route, access, trust, propagation, .. } => {
+                write!(f, "bind {source} {access:?} {trust:?} {propagation:?}")?;
+                if let Route::Beneath(top) = route { write!(f, " beneath {top}") } else { Ok(()) }
             }
             What::Tmpfs { size, mode, programs } => match size {
                 Some(size) => write!(f, "tmpfs {size} bytes mode {mode:o} programs {programs:?}"),
@@ -474,6 +508,18 @@ impl fmt::Display for What {
             What::Sysfs => write!(f, "sysfs ReadOnly"),
             What::Cgroup => write!(f, "cgroup2 ReadOnly"),
         }
+    }
+}
+
+impl fmt::Display for crate::model::PathRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let access = self.access;
+        for (is, letter) in [(access.read, 'r'), (access.write, 'w'), (access.run, 'x'), (access.make, 'c')] {
+            if is {
+                write!(f, "{letter}")?;
+            }
+        }
+        write!(f, ":{}", self.path)
     }
 }
 
@@ -511,6 +557,11 @@ impl fmt::Display for Process {
         };
         let filter = self.confinement.filter.as_ref().map_or(0, |filter| filter.instructions.len());
         writeln!(f, "confinement {gain}, filter of {filter} instructions")?;
+        for (number, set) in self.confinement.landlock.iter().enumerate() {
+            write!(f, "landlock {}", number + 1)?;
+            set.iter().try_for_each(|rule| write!(f, " {rule}"))?;
+            writeln!(f)?;
+        }
         for limit in &self.rlimits {
             writeln!(f, "rlimit {} {}:{}", limit.resource, limit.soft, limit.hard)?;
         }

@@ -1,10 +1,14 @@
 //! Survey: a read-only look at what the description names on the host, so that the plan can be pure.
 
-use crate::model::{MountKind, Sandbox, Show};
+use crate::model::{MountKind, Propagation, Route, Sandbox, Show};
 use crate::path::{HostPath, PathError};
-use rustix::fs::{AtFlags, CWD, FileType, Stat, readlinkat, stat, statat};
+use rustix::fd::OwnedFd;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat, stat,
+    statat,
+};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +20,8 @@ pub struct Survey {
     pub entries: BTreeMap<HostPath, Seen>,
     /// One answer per source of a bind; links are followed.
     pub binds: BTreeMap<HostPath, Shape>,
+    /// Sources of binds that mounts shall travel through, and that lie on mounts through which none do.
+    pub unshared: BTreeSet<HostPath>,
     /// How many processors have the file that tells of thermal throttling.
     pub throttled_processors: u32,
 }
@@ -93,7 +99,8 @@ impl Survey {
         otherwise: impl Fn(&HostPath, Errno) -> Result<Shape, SurveyError>,
     ) -> Result<Survey, SurveyError> {
         let mut survey = Survey::default();
-        let mounts = mount_points()?;
+        let table = mount_table()?;
+        let mounts = parse_mount_points(&table)?;
         for entry in &sandbox.root.entries {
             let mut seen = look(&entry.source, &mounts)
                 .map_err(|errno| SurveyError::Entry { path: entry.source.clone(), errno })?;
@@ -103,10 +110,14 @@ impl Survey {
             survey.entries.insert(entry.source.clone(), seen);
         }
         for mount in &sandbox.mounts {
-            if let MountKind::Bind { source, .. } = &mount.what {
-                let found = stat(source.as_path()).map(|found| shape(&found));
+            if let MountKind::Bind { source, route, propagation, .. } = &mount.what {
+                let found = open_source(source, route).and_then(fstat);
+                let found = found.map(|found| shape(&found));
                 let found = found.or_else(|errno| otherwise(source, errno))?;
                 survey.binds.insert(source.clone(), found);
+                if *propagation != Propagation::Private && !travels(&table, source, *propagation)? {
+                    survey.unshared.insert(source.clone());
+                }
             }
         }
         survey.throttled_processors = throttled_processors();
@@ -139,8 +150,8 @@ fn look(source: &HostPath, mounts: &[HostPath]) -> Result<Seen, Errno> {
     })
 }
 
-/// Mount points of this namespace, in the order of their making.
-fn mount_points() -> Result<Vec<HostPath>, SurveyError> {
+/// The mounts of this namespace, in the order of their making.
+fn mount_table() -> Result<Vec<u8>, SurveyError> {
     // The file tells no size: with room from the start it is read at once instead of in growing pieces, for each of
     // which the kernel writes the table anew.
     const ROOM: usize = 64 << 10;
@@ -148,7 +159,42 @@ fn mount_points() -> Result<Vec<HostPath>, SurveyError> {
     std::fs::File::open("/proc/self/mountinfo")
         .and_then(|mut file| file.read_to_end(&mut table))
         .map_err(|error| SurveyError::Mounts(error.to_string()))?;
-    parse_mount_points(&table)
+    Ok(table)
+}
+
+/// Opens the source of a bind, once and for good.
+pub(crate) fn open_source(source: &HostPath, route: &Route) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let Route::Beneath(top) = route else { return openat(CWD, source.as_path(), flags, Mode::empty()) };
+    let Ok(below) = source.as_path().strip_prefix(top.as_path()) else { return Err(Errno::XDEV) };
+    let top = openat(CWD, top.as_path(), flags | OFlags::NOFOLLOW, Mode::empty())?;
+    if below.as_os_str().is_empty() {
+        return Ok(top);
+    }
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat2(&top, below, flags, Mode::empty(), resolve)
+}
+
+/// Whether mounts travel through the mount that a path lies on: to the host only if it is shared, from the host also
+/// if it follows one that is.
+fn travels(table: &[u8], source: &HostPath, how: Propagation) -> Result<bool, SurveyError> {
+    let real = std::fs::canonicalize(source.as_path()).ok().and_then(|real| HostPath::new(real).ok());
+    let real = real.as_ref().unwrap_or(source);
+    let mut nearest: Option<(usize, bool)> = None;
+    for line in table.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let Some(point) = parse_mount_points(line)?.pop().filter(|point| real.is_within(point)) else {
+            continue;
+        };
+        let depth = point.components().count();
+        let mut fields = line.split(|byte| *byte == b' ').skip(6).take_while(|field| *field != b"-");
+        let follows = |field: &[u8]| how == Propagation::HostToTask && field.starts_with(b"master:");
+        let peers = fields.any(|field| field.starts_with(b"shared:") || follows(field));
+        // Of two at one place the later lies on top.
+        if nearest.is_none_or(|(before, _)| depth >= before) {
+            nearest = Some((depth, peers));
+        }
+    }
+    Ok(nearest.is_some_and(|(_, peers)| peers))
 }
 
 /// The fifth field of each line, with `\040` and its like decoded. See proc_pid_mountinfo(5).
@@ -208,6 +254,23 @@ mod tests {
         let table = b"22 1 8:1 / / rw - ext4 /dev/sda rw\n23 22 0:5 / /a\\040b\\134c rw - tmpfs t rw\n";
         let points = parse_mount_points(table).unwrap();
         assert_eq!(points, [HostPath::new("/").unwrap(), HostPath::new("/a b\\c").unwrap()]);
+    }
+
+    #[test]
+    fn mounts_travel_through_shared_mounts() {
+        let table = b"1 0 8:1 / / rw shared:1 - ext4 d rw\n2 1 0:5 / /no-such-a rw - tmpfs t rw\n\
+            3 1 0:5 / /no-such-b rw master:1 - tmpfs t rw\n4 2 0:5 / /no-such-a rw shared:9 - tmpfs t rw\n\
+            5 1 0:5 / /no-such-c rw - tmpfs t rw\n";
+        let at = |path, how| travels(table, &HostPath::new(path).unwrap(), how).unwrap();
+        for (path, down, both) in [
+            ("/no-such-a/x", true, true),
+            ("/no-such-b", true, false),
+            ("/no-such-c/deep", false, false),
+            ("/no-such-d", true, true),
+        ] {
+            let seen = (at(path, Propagation::HostToTask), at(path, Propagation::Bidirectional));
+            assert_eq!(seen, (down, both), "{path}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn as_root(sandbox: &mut Sandbox) {
 fn bind(source: &std::path::Path, target: &str, access: Access) -> Mount {
     let what = MountKind::Bind {
         source: host(source),
+        route: Route::Anywhere,
         access,
         trust: Trust::Stripped,
         propagation: Propagation::Private,

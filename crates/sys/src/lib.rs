@@ -12,6 +12,7 @@
 //! | `credentials` | groups, securebits, keyring, the capability sets of one thread |
 //! | `exec` | `execve`, placing and closing descriptors |
 //! | `features` | what this kernel can do, probed once |
+//! | `landlock` | path rules that a process puts on itself |
 //! | `mount` | `mount_setattr` and namespaced propagation |
 //! | `net` | bringing the loopback interface up |
 //! | `page` | one page shared by a parent and the child it clones |
@@ -25,6 +26,7 @@ pub mod clone;
 pub mod credentials;
 pub mod exec;
 pub mod features;
+pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod page;

@@ -3,6 +3,7 @@
 //! Decoding knows no host: what depends on the kernel, the user database or the file system is decided where it
 //! is resolved.
 
+mod landlock;
 mod operator;
 mod task;
 mod ulimit;

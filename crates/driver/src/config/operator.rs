@@ -2,9 +2,9 @@
 
 use super::ulimit::Ulimit;
 use super::{Ambient, RootMode, ambient, because, root_mode, sharing};
-use crate::identity::IdRanges;
-use crate::options::{OPERATOR, Place, Refused, Settings, Value, check};
-use bivouac_sandbox::model::{Access, RootSwitch, Sharing};
+use crate::identity::{IdRange, IdRanges};
+use crate::options::{OPERATOR, Place, Refused, Settings, Value, check, quoted};
+use bivouac_sandbox::model::{Access, Missing, PathRule, RootSwitch, Sharing};
 use bivouac_sandbox::{HostPath, TaskPath};
 
 /// What the operator decided for all tasks of this host.
@@ -36,6 +36,8 @@ pub struct OperatorConfig {
     pub allow_compat32: bool,
     /// What of the host tasks may mount.
     pub allow_mount_paths: Vec<MountRule>,
+    /// Whether mounts of a task may appear on the host.
+    pub allow_bidirectional: bool,
     /// Device nodes, or directories of them, that tasks may ask for.
     pub allow_devices: Vec<HostPath>,
     /// `no_new_privs` of tasks that do not say.
@@ -50,6 +52,10 @@ pub struct OperatorConfig {
     pub default_ulimit: Vec<Ulimit>,
     /// The largest resource limits.
     pub max_ulimit: Vec<Ulimit>,
+    /// Landlock rules of all tasks; none: only a task's own.
+    pub landlock: Vec<PathRule>,
+    /// Numbers for tasks that name no user; they run as `nobody` where there are none.
+    pub dynamic_users: Option<IdRange>,
     /// What of `/etc` is hidden.
     pub hide: Vec<String>,
 }
@@ -85,6 +91,7 @@ impl OperatorConfig {
             allow_unconfined: settings.flag("allow_unconfined"),
             allow_compat32: settings.flag("allow_compat32"),
             allow_mount_paths: mount_rules(&settings)?,
+            allow_bidirectional: settings.flag("allow_bidirectional"),
             allow_devices: paths(&settings, "allow_devices")?,
             default_no_new_privs: settings.flag("default_no_new_privs"),
             default_root: root_mode(&settings, "default_root").unwrap_or(RootMode::Overlay),
@@ -92,6 +99,8 @@ impl OperatorConfig {
             max_pids_limit: count("max_pids_limit"),
             default_ulimit: ulimits(&settings, "default_ulimit")?,
             max_ulimit: ulimits(&settings, "max_ulimit")?,
+            landlock: super::landlock::rules(&settings, Missing::PassOver)?,
+            dynamic_users: dynamic_users(&settings)?,
             hide: hide(&settings)?,
         };
         if config.default_pids_limit > config.max_pids_limit {
@@ -120,6 +129,20 @@ fn ranges(settings: &Settings, name: &str, label: &str) -> Result<IdRanges, Refu
     let text = settings.text(name).unwrap_or_default();
     let wrapped = |error| format!("invalid range {label} {text:?}: {error}");
     IdRanges::parse(text).map_err(|error| Refused::says(&settings.place(name), wrapped(error)))
+}
+
+fn dynamic_users(settings: &Settings) -> Result<Option<IdRange>, Refused> {
+    let Some(text) = settings.text("dynamic_users") else { return Ok(None) };
+    let range = IdRange::parse(text).map_err(|error| {
+        because(settings, "dynamic_users", format!("must be one range such as \"524288-589823\": {error}"))
+    })?;
+    for (id, whose) in [(0, "root's"), (65534, "nobody's")] {
+        if range.contains(id) {
+            let text = format!("must not hold {id}, which is {whose}, got {}", quoted(text));
+            return Err(because(settings, "dynamic_users", text));
+        }
+    }
+    Ok(Some(range))
 }
 
 fn chroot_env(settings: &Settings) -> Result<Vec<(HostPath, TaskPath)>, Refused> {

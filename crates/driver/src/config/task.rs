@@ -3,7 +3,7 @@
 use super::ulimit::Ulimit;
 use super::{Ambient, RootMode, ambient, because, root_mode, sharing};
 use crate::options::{Place, Refused, Settings, TASK, Value, check, quoted};
-use bivouac_sandbox::model::{Access, Hostname, Programs, Propagation, Sharing};
+use bivouac_sandbox::model::{Access, Hostname, Missing, PathRule, Programs, Propagation, Sharing};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::net::IpAddr;
 
@@ -62,6 +62,8 @@ pub struct TaskConfig {
     pub cpu_hard_limit: bool,
     /// 32-bit programs.
     pub compat32: Compat32,
+    /// Landlock rules; none: all paths are open.
+    pub landlock: Vec<PathRule>,
     /// What a crash leaves.
     pub core: CoreDumps,
 }
@@ -113,7 +115,7 @@ pub enum MountAsked {
         target: TaskPath,
         /// Whether it may be written.
         access: Access,
-        /// How later mounts travel: never from the task to the host.
+        /// How later mounts travel; from the task to the host only if the operator allows it.
         propagation: Propagation,
     },
     /// An empty file system in memory.
@@ -252,6 +254,7 @@ impl TaskConfig {
             oom_score_adj: count("oom_score_adj").and_then(|number| i16::try_from(number).ok()).unwrap_or(0),
             cpu_hard_limit: settings.flag("cpu_hard_limit"),
             compat32: word(&settings, "compat32", "full", Compat32::Full, Compat32::Filtered),
+            landlock: super::landlock::rules(&settings, Missing::Refuse)?,
             core: word(&settings, "core", "off", CoreDumps::Off, CoreDumps::Host),
         })
     }
@@ -305,13 +308,11 @@ fn mount(settings: &Settings) -> Result<MountAsked, Refused> {
             .map_err(|error| because(settings, "source", format!("is refused: {error}")))?,
         target,
         access: access(settings.flag("readonly")),
-        propagation: word(
-            settings,
-            "propagation",
-            "host-to-task",
-            Propagation::HostToTask,
-            Propagation::Private,
-        ),
+        propagation: match settings.text("propagation") {
+            Some("host-to-task") => Propagation::HostToTask,
+            Some("bidirectional") => Propagation::Bidirectional,
+            _ => Propagation::Private,
+        },
     })
 }
 

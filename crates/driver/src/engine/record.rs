@@ -1,6 +1,7 @@
 //! What is written down about a run before anything of it is made, and what a face saves to find it again.
 
 use super::{EngineError, disk, session_process};
+use crate::request::StopRule;
 use crate::task::Task;
 use bivouac_cgroup::Saved;
 use bivouac_sandbox::model::Process;
@@ -56,17 +57,21 @@ pub struct Record {
     pub boot_id: String,
     /// The groups that are about to be made.
     pub cgroup: Saved,
+    /// How it is asked to end.
+    #[serde(default)]
+    pub stop: StopRule,
     process: Process,
 }
 
 impl Record {
-    pub(super) fn of(task: &Task) -> Result<Record, EngineError> {
+    pub(super) fn of(task: &Task, stop: StopRule) -> Result<Record, EngineError> {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         Ok(Record {
             id: task.id.clone(),
             name: task.name.clone(),
             boot_id: boot_id().map_err(disk::failed("read", path))?,
             cgroup: task.cgroup.saved(),
+            stop,
             process: task.sandbox.process.clone(),
         })
     }

@@ -29,6 +29,8 @@ pub trait Users {
     fn by_name(&self, name: &str) -> Option<User>;
     /// The first user of this number.
     fn by_uid(&self, uid: u32) -> Option<User>;
+    /// Whether there is a group of this number.
+    fn has_group(&self, gid: u32) -> bool;
     /// The groups that name `user` as a member, besides its primary group.
     fn groups_of(&self, user: &User) -> Vec<u32>;
 }
@@ -159,6 +161,12 @@ impl Users for Database {
             .filter_map(user)
             .find(of_uid)
             .or_else(|| asked().as_deref().and_then(user).filter(of_uid))
+    }
+
+    fn has_group(&self, gid: u32) -> bool {
+        let of_gid = |line: &str| line.split(':').nth(2).and_then(parse_id) == Some(gid);
+        self.group.lines().any(of_gid)
+            || self.ask(Topic::Group, "group", &gid.to_string()).as_deref().is_some_and(of_gid)
     }
 
     fn groups_of(&self, user: &User) -> Vec<u32> {

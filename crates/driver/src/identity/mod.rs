@@ -1,12 +1,16 @@
 //! Who a task is: from the text of `user` to ids, by the host's user database, within what the operator allows.
 
 mod database;
+mod dynamic;
 mod ranges;
 
 pub use database::{Database, User, Users};
-pub use ranges::{IdRanges, RangeError};
+pub use dynamic::{DryNumbers, Numbers};
+pub(crate) use dynamic::{full, seed};
+pub use ranges::{IdRange, IdRanges, RangeError};
 
 use crate::options::quoted;
+use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::Identity;
 
 /// A task's user, resolved on this host.
@@ -85,6 +89,9 @@ pub enum IdentityError {
     /// In the operator's denied groups.
     #[error("running as gid {0} is disallowed")]
     DeniedGid(u32),
+    /// No number of its own.
+    #[error("the task names no user, and there is no number for it in dynamic_users: {0}")]
+    Dynamic(String),
     /// The database itself.
     #[error("{0}")]
     Database(String),
@@ -102,12 +109,36 @@ pub fn resolve(user: &str, users: &dyn Users, bounds: &Bounds<'_>) -> Result<Acc
         Some(found) if bounds.pseudo == PseudoUsers::Accepted => found,
         _ => find(if user.is_empty() { DEFAULT_USER } else { user }, users)?,
     };
+    admit(found, users, bounds)
+}
+
+/// A user of its own for a task that names none: a number that this host's database does not know.
+///
+/// # Errors
+/// [`IdentityError`]: none is left, or it is denied.
+pub fn of_its_own(
+    range: IdRange,
+    owner: &HostPath,
+    numbers: &dyn Numbers,
+    users: &dyn Users,
+    bounds: &Bounds<'_>,
+) -> Result<Account, IdentityError> {
+    let known = |id: u32| users.by_uid(id).is_some() || users.has_group(id);
+    let id = numbers.claim(range, owner, &known).map_err(IdentityError::Dynamic)?;
+    admit(
+        User { name: format!("bivouac-{id}"), uid: id, gid: id, home: "/nonexistent".into() },
+        users,
+        bounds,
+    )
+}
+
+fn admit(found: User, users: &dyn Users, bounds: &Bounds<'_>) -> Result<Account, IdentityError> {
     let mut groups = users.groups_of(&found);
     groups.push(found.gid);
     groups.sort_unstable();
     groups.dedup();
     if found.uid == 0 && bounds.root == RootRule::Refused {
-        return Err(IdentityError::Root(quoted(if user == found.name { user } else { &found.name })));
+        return Err(IdentityError::Root(quoted(&found.name)));
     }
     if bounds.denied_uids.contains(found.uid) {
         return Err(IdentityError::DeniedUid(found.uid));

@@ -6,6 +6,41 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdRanges(Vec<(u32, u32)>);
 
+/// One range of ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    low: u32,
+    high: u32,
+}
+
+impl IdRange {
+    /// Reads `low-high`.
+    ///
+    /// # Errors
+    /// [`RangeError`].
+    pub fn parse(text: &str) -> Result<IdRange, RangeError> {
+        range(text).map(|(low, high)| IdRange { low, high })
+    }
+
+    /// Whether `id` lies in it.
+    pub fn contains(&self, id: u32) -> bool {
+        (self.low..=self.high).contains(&id)
+    }
+
+    /// All of them once, beginning with the one that `seed` picks.
+    pub(crate) fn from(self, seed: u64) -> impl Iterator<Item = u32> {
+        let count = u64::from(self.high - self.low) + 1;
+        let at = move |step: u64| self.low + u32::try_from((seed % count + step) % count).unwrap_or(0);
+        (0..count).map(at)
+    }
+}
+
+impl fmt::Display for IdRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.low, self.high)
+    }
+}
+
 /// Why a text is no list of ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {

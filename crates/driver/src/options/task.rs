@@ -62,6 +62,8 @@ pub static TASK: &[Opt] = &[
         "Whether the task gets no more processor time than it asked for, even when the host is idle"),
     bounded("compat32", Choice(&["filtered", "full"]), Preset::Text("filtered"), "allow_compat32",
         "Whether 32-bit programs may use socketcall, whose socket families cannot be filtered (full)"),
+    bounded("landlock", Texts, Unset("no rules: modes and mounts alone decide"), "landlock",
+        "What the task may reach, and nothing else: \"rx:/usr\" and the like, with r (read), w (write), x (run), c (make, move, remove), or \"default\" for the system's programs, devices and the task's own directories"),
     free("core", Choice(&["host", "off"]), Preset::Text("host"),
         "Whether a crash leaves a core dump where the host's settings say, or none at all"),
 ];
@@ -78,9 +80,9 @@ static MOUNT: &[Opt] = &[
     free("readonly", Flag, Preset::Flag(false), "Whether the task may only read it"),
     free(
         "propagation",
-        Choice(&["private", "host-to-task"]),
+        Choice(&["private", "host-to-task", "bidirectional"]),
         Preset::Text("private"),
-        "Whether mounts that the host makes below it later appear in the task",
+        "Whether mounts that the host makes below it later appear in the task, and (bidirectional, which the operator's allow_bidirectional permits) those of the task on the host",
     ),
     free(
         "size",

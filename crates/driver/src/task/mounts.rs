@@ -7,7 +7,7 @@ use crate::host::Kind;
 use crate::options::{Place, Refused};
 use crate::request::{Secrets, TaskRequest};
 use crate::resources::DeviceGrant;
-use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Trust};
+use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 
 impl Resolver<'_> {
@@ -44,7 +44,10 @@ impl Resolver<'_> {
                 }
             }
         }
-        mounts.extend(request.mounts.iter().cloned());
+        for mount in &request.mounts {
+            self.allowed_propagation(&mount.what, format_args!("the mount at {}", mount.target))?;
+            mounts.push(mount.clone());
+        }
         for (index, asked) in request.config.mounts.iter().enumerate() {
             mounts.push(self.asked_mount(asked, &Place::top().field("mount").element(index))?);
         }
@@ -67,20 +70,39 @@ impl Resolver<'_> {
                 what: MountKind::Tmpfs { size: *size, mode: *mode, programs: *programs },
             }),
             MountAsked::Bind { source, target, access, propagation } => {
-                let source = self.allowed_source(source, *access, &place.field("source"))?;
+                let (source, route) = self.allowed_source(source, *access, &place.field("source"))?;
                 let what = MountKind::Bind {
                     source,
+                    route,
                     access: *access,
                     trust: Trust::Stripped,
                     propagation: *propagation,
                 };
+                self.allowed_propagation(&what, place.field("propagation"))?;
                 Ok(Mount { target: target.clone(), what })
             }
         }
     }
 
-    /// The source without links, if it lies below something that the operator allows.
-    fn allowed_source(&self, source: &HostPath, access: Access, place: &Place) -> Result<HostPath, Refused> {
+    /// Mounts that travel to the host are a power over it, whoever asks.
+    fn allowed_propagation(&self, what: &MountKind, whose: impl std::fmt::Display) -> Result<(), Refused> {
+        let travels = matches!(what, MountKind::Bind { propagation: Propagation::Bidirectional, .. });
+        if travels && !self.operator.allow_bidirectional {
+            let text = format!(
+                "{whose}: bidirectional propagation is not allowed here; the operator's option allow_bidirectional permits it"
+            );
+            return Err(Refused::says(&Place::top().field("mount"), text));
+        }
+        Ok(())
+    }
+
+    /// The source without links and the way to it, if it lies below something that the operator allows.
+    fn allowed_source(
+        &self,
+        source: &HostPath,
+        access: Access,
+        place: &Place,
+    ) -> Result<(HostPath, Route), Refused> {
         let rules = &self.operator.allow_mount_paths;
         let named = || match rules.as_slice() {
             [] => "none are allowed".to_owned(),
@@ -104,20 +126,22 @@ impl Resolver<'_> {
             .files
             .real(source)
             .ok_or_else(|| Refused::at(place, format!("{source} does not exist on the host")))?;
-        let allowing = |rule: &&crate::config::MountRule| {
-            self.files.real(&rule.path).is_some_and(|allowed| real.is_within(&allowed))
+        let allowing = |rule: &crate::config::MountRule| {
+            let top = self.files.real(&rule.path).filter(|top| real.is_within(top))?;
+            Some((top, rule.access))
         };
-        let allowing: Vec<_> = rules.iter().filter(allowing).collect();
+        let allowing: Vec<_> = rules.iter().filter_map(allowing).collect();
+        let fits = |(_, most): &&(HostPath, Access)| access == Access::ReadOnly || *most == Access::ReadWrite;
         if allowing.is_empty() {
             return Err(outside());
         }
-        if access == Access::ReadWrite && allowing.iter().all(|rule| rule.access == Access::ReadOnly) {
+        let Some((top, _)) = allowing.iter().find(fits) else {
             let text = format!(
                 "{source} may only be mounted with readonly = true (the operator's allow_mount_paths)"
             );
             return Err(Refused::at(place, text));
-        }
-        Ok(real)
+        };
+        Ok((real, Route::Beneath(top.clone())))
     }
 
     /// Devices of the face and of the task.
@@ -154,6 +178,12 @@ impl Resolver<'_> {
 }
 
 fn bind(source: HostPath, target: &str, access: Access) -> Result<Mount, TaskError> {
-    let what = MountKind::Bind { source, access, trust: Trust::Stripped, propagation: Propagation::Private };
+    let what = MountKind::Bind {
+        source,
+        route: Route::Anywhere,
+        access,
+        trust: Trust::Stripped,
+        propagation: Propagation::Private,
+    };
     Ok(Mount { target: TaskPath::new(target)?, what })
 }

@@ -69,7 +69,12 @@ impl Resolver<'_> {
             },
         });
         let never = config.no_new_privs.unwrap_or(self.operator.default_no_new_privs);
-        Ok(Confinement { gain: if never { PrivilegeGain::Never } else { PrivilegeGain::Possible }, filter })
+        let sets = [&self.operator.landlock, &config.landlock].into_iter().filter(|set| !set.is_empty());
+        Ok(Confinement {
+            gain: if never { PrivilegeGain::Never } else { PrivilegeGain::Possible },
+            filter,
+            landlock: sets.cloned().collect(),
+        })
     }
 
     fn rlimits(&self, request: &TaskRequest, account: &Account) -> Result<Vec<Rlimit>, Refused> {

@@ -6,9 +6,9 @@ use crate::config::TaskConfig;
 use crate::entries::DryLayers;
 use crate::entries::tests::PaperHost;
 use crate::host::ResolverFacts;
-use crate::identity::{Database, PseudoUsers};
+use crate::identity::{Database, DryNumbers, PseudoUsers};
 use crate::options::Value;
-use crate::request::{Directories, Secrets};
+use crate::request::{Directories, Secrets, StopRule};
 use crate::resources::Resources;
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_sandbox::capability::CapSet;
@@ -50,6 +50,7 @@ fn request(pairs: Vec<(&str, Value)>) -> TaskRequest {
         dns: None,
         mounts: Vec::new(),
         devices: Vec::new(),
+        stop: StopRule::default(),
     }
 }
 
@@ -74,8 +75,14 @@ fn resolve_with(operator: Vec<(&str, Value)>, facts: &Facts, request: &TaskReque
     let operator = OperatorConfig::decode(&Value::map(operator)).unwrap();
     let cgroups = bivouac_cgroup::Host::parse(V2).unwrap();
     let files = PaperHost::usual();
-    let resolver =
-        Resolver { operator: &operator, facts, cgroups: &cgroups, files: &files, layers: &DryLayers };
+    let resolver = Resolver {
+        operator: &operator,
+        facts,
+        cgroups: &cgroups,
+        files: &files,
+        layers: &DryLayers,
+        numbers: &DryNumbers,
+    };
     resolver.resolve(request).map_err(|error| error.to_string())
 }
 

@@ -5,7 +5,9 @@ use bivouac_driver::config::{OperatorConfig, TaskConfig};
 use bivouac_driver::engine::{Engine, EngineError, Places, Started};
 use bivouac_driver::identity::{PseudoUsers, RootRule};
 use bivouac_driver::options::Value;
-use bivouac_driver::request::{Directories, ExecRequest, Secrets, StarterGone, Streams, TaskRequest};
+use bivouac_driver::request::{
+    Directories, ExecRequest, Secrets, StarterGone, StopRule, Streams, TaskRequest,
+};
 use bivouac_driver::resources::Resources;
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::Network;
@@ -127,6 +129,7 @@ impl Bench {
             dns: None,
             mounts: Vec::new(),
             devices: Vec::new(),
+            stop: StopRule::default(),
         }
     }
 

@@ -6,6 +6,8 @@
 mod bench;
 mod d_rows;
 mod e_rows;
+mod landlock;
 mod left;
+mod options;
 mod x_cgroups;
 mod x_rows;

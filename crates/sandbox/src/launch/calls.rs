@@ -1,9 +1,9 @@
 //! What each step of a launch does: system calls on what was prepared, nothing else. No allocation, no lock,
 //! no panic: this runs in a cloned child.
 
-use super::find;
 use super::prepare::{Keep, Links, Prepared, ReadyWhat, Target};
 use super::report::Report;
+use super::{find, landlock};
 use crate::model::RootSwitch;
 use crate::plan::{MaskKind, MaskedTree};
 use crate::survey::Shape;
@@ -367,6 +367,10 @@ pub(crate) fn make_work_dir(prepared: &mut Prepared, _: &Report) -> Result<(), E
 pub(crate) fn lock_root(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
     let read_only = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
     mount_setattr(prepared.root.as_fd(), Reach::One, read_only, Propagation::Keep)
+}
+
+pub(crate) fn landlock(prepared: &mut Prepared, report: &Report) -> Result<(), Errno> {
+    landlock::restrict(&prepared.person.landlock, prepared.person.init.as_ref(), report)
 }
 
 pub(crate) fn streams(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {

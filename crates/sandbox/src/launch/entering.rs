@@ -6,11 +6,11 @@
 
 use super::calls;
 use super::failure::Failure;
-use super::find;
 use super::prepare::{Held, Person, place_streams};
 use super::report::Report;
 use super::steps::Step;
 use super::{Setting, Start, Streams, wait_for_start, wait_readable};
+use super::{find, landlock};
 use crate::model::{Init, Namespaces, Network, PrivilegeGain, Process, Sharing};
 use crate::plan::check_process;
 use bivouac_sys::clone::{Child, CloneArgs, OneThread, clone_for_parent, clone_into};
@@ -73,7 +73,8 @@ pub fn enter(
     let failed = |goal: &'static str| move |errno| Failure::preparing(goal, errno);
     let report = Report::new().map_err(failed("share a page with the child"))?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(failed("make a pipe"))?;
-    let person = Person::new(process, setting.features.last_capability, None)?;
+    let person =
+        Person::new(process, (setting.features.last_capability, setting.features.landlock_abi), None)?;
     let scratch = super::prepare::scratch().map_err(failed("make a null device"))?;
     let (streams, terminal) = place_streams(streams, &scratch, target.held.devpts.as_ref(), &person)
         .map_err(failed("set up the standard streams"))?;
@@ -185,6 +186,7 @@ const JOURNEY: &[(Step, Leg)] = &[
     (Step::JoinCgroup,   |v, _| calls::join_tasks(v.tasks)),
     (Step::EnterRoot,    |v, _| move_into_thread_name_spaces(v.first, v.spaces)),
     (Step::Find,         |v, report| v.find(report)),
+    (Step::Landlock,     |v, report| landlock::restrict(&v.person.landlock, None, report)),
     (Step::Streams,      |v, _| calls::place_all(&v.streams, v.status.as_fd(), None)),
     (Step::Limits,       |v, _| v.person.set_limits()),
     (Step::Affinity,     |_, _| credentials::reset_affinity()),

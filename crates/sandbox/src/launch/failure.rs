@@ -143,6 +143,7 @@ impl Failure {
         match told.step {
             Step::Find => not_found(process, told, errno, || format!("command {} not found", process.asked)),
             Step::Execute => not_executed(process, told, errno),
+            Step::Landlock => step_failure(told.step, &landlock_goal(process, told.item), errno),
             step => {
                 let goal = goal_of(process, step).unwrap_or_else(|| format!("enter the task ({step:?})"));
                 step_failure(step, &goal, errno)
@@ -169,6 +170,7 @@ fn setup_failure(plan: &Plan, told: &Told, errno: Errno) -> Failure {
         Step::Hostname => plan.hostname.as_ref().map(|name| format!("set the hostname {name:?}")),
         Step::JoinNetwork => Some(format!("join the network namespace {}", plan.namespaces.network)),
         Step::EnterRoot | Step::AttachRoot => Some(format!("make {} the task's root", plan.task_dir)),
+        Step::Landlock => Some(landlock_goal(&plan.process, told.item)),
         other => goal_of(&plan.process, other),
     };
     let failure = step_failure(step, &goal.unwrap_or_else(|| format!("set up the task ({step:?})")), errno);
@@ -182,6 +184,13 @@ fn setup_failure(plan: &Plan, told: &Told, errno: Errno) -> Failure {
         _ => return failure,
     };
     failure.advise(hint)
+}
+
+fn landlock_goal(process: &crate::model::Process, item: usize) -> String {
+    match process.confinement.landlock.iter().flatten().nth(item) {
+        Some(rule) => format!("apply the landlock rule {rule}"),
+        None => "apply the landlock rules".to_owned(),
+    }
 }
 
 fn goal_of(process: &crate::model::Process, step: Step) -> Option<String> {
@@ -206,6 +215,8 @@ fn step_failure(step: Step, goal: &str, errno: Errno) -> Failure {
         (Step::Limits, Errno::PERM) => {
             "a hard limit can only be raised with CAP_SYS_RESOURCE; the launcher lacks it"
         }
+        (Step::Landlock, Errno::NOENT | Errno::NOTDIR) => "nothing is there in the task; leave the rule out",
+        (Step::Landlock, Errno::LOOP) => "a link lies on its way, and rules follow none; name where it leads",
         (Step::OomScore, Errno::ACCESS) => "lowering the score needs CAP_SYS_RESOURCE",
         (Step::WorkDir, Errno::ACCESS) => "the task's user may not enter it",
         (Step::FinalCaps, Errno::PERM) => "the launcher itself lacks a capability that was asked for",

@@ -7,6 +7,7 @@
 mod calls;
 mod failure;
 mod find;
+mod landlock;
 mod prepare;
 mod report;
 mod steps;

@@ -6,12 +6,13 @@
 use super::Streams;
 use super::failure::Failure;
 use super::find::Place;
+use super::landlock::{Ruleset, rulesets};
 use crate::model::{
-    Access, Network, PrivilegeGain, Process, Programs, Propagation, RootSwitch, Sharing, Trust,
+    Access, Network, PrivilegeGain, Process, Programs, Propagation, RootSwitch, Route, Sharing, Trust,
 };
 use crate::path::{HostPath, TaskPath};
 use crate::plan::{MaskKind, MaskedTree, Plan, What};
-use crate::survey::Shape;
+use crate::survey::{Shape, open_source};
 use bivouac_sys::credentials::CapabilityMasks;
 use bivouac_sys::exec::StringArray;
 use bivouac_sys::features::OverlayLayers;
@@ -81,6 +82,7 @@ pub(crate) struct Person {
     pub(crate) ambient: u64,
     pub(crate) gain: PrivilegeGain,
     pub(crate) filter: Vec<SockFilter>,
+    pub(crate) landlock: Vec<Ruleset>,
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
     pub(crate) oom_score: CString,
     pub(crate) umask: u32,
@@ -179,7 +181,7 @@ impl Prepared {
                 .map_err(|errno| Failure::preparing(goal(), errno).advise(advice(&fill.what, errno)))?;
             fills.push(ready);
         }
-        let person = Person::new(&plan.process, plan.last_capability, init)?;
+        let person = Person::new(&plan.process, (plan.last_capability, plan.landlock_abi), init)?;
         let (streams, terminal) = place_streams(streams, &scratch, held.devpts.as_ref(), &person)
             .map_err(|errno| Failure::preparing("set up the standard streams", errno))?;
         Ok(Prepared {
@@ -194,7 +196,7 @@ impl Prepared {
             },
             network: join_network(&plan.namespaces.network)?,
             hostname: plan.hostname.clone(),
-            root: bind(&plan.task_dir, SAFE, Propagation::Private).map_err(|errno| {
+            root: task_root(&plan.task_dir).map_err(|errno| {
                 Failure::preparing(format!("make {} the task's root", plan.task_dir), errno)
             })?,
             scratch,
@@ -234,6 +236,9 @@ impl Prepared {
     pub(crate) fn locks_root(&self) -> bool {
         self.access == Access::ReadOnly
     }
+    pub(crate) fn has_landlock(&self) -> bool {
+        !self.person.landlock.is_empty()
+    }
     pub(crate) fn is_sealed(&self) -> bool {
         self.person.gain == PrivilegeGain::Never
     }
@@ -248,7 +253,7 @@ impl Prepared {
 impl Person {
     pub(crate) fn new(
         process: &Process,
-        last_capability: u32,
+        (last_capability, landlock_abi): (u32, u32),
         init: Option<OwnedFd>,
     ) -> Result<Person, Failure> {
         let places = process.candidates.iter().map(|candidate| Place {
@@ -286,6 +291,7 @@ impl Person {
             ambient: sets.ambient.bits(),
             gain: process.confinement.gain,
             filter: process.confinement.filter.as_ref().map(to_kernel).unwrap_or_default(),
+            landlock: rulesets(&process.confinement.landlock, landlock_abi),
             rlimits: process.rlimits.iter().map(|limit| (limit.resource, limit.soft, limit.hard)).collect(),
             oom_score: c_string(process.oom_score_adj.to_string().as_bytes()),
             umask: process.umask,
@@ -315,7 +321,7 @@ impl Target {
     }
 }
 
-fn relative(path: &TaskPath) -> CString {
+pub(crate) fn relative(path: &TaskPath) -> CString {
     let bytes = path.as_bytes().strip_prefix(b"/").unwrap_or_default();
     c_string(if bytes.is_empty() { b"." } else { bytes })
 }
@@ -336,17 +342,21 @@ fn ready(target: &TaskPath, what: &What, plan: &Plan, held: &mut Held) -> Result
         What::Link(content) => {
             Ready { target: at(Shape::File, Links::Follow), what: ReadyWhat::Link(c_string(content)) }
         }
-        What::Overlay { lowers, name } => {
+        What::Overlay { access, lowers, name } => {
             let mount = overlay(lowers, &plan.private_dir, name, plan.layers)?;
+            if *access == Access::ReadOnly {
+                let read_only = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+                mount_setattr(mount.as_fd(), Reach::One, read_only, Kernel::Keep)?;
+            }
             held.overlays.push(mount.try_clone().map_err(from_std)?);
             Ready { target: at(Shape::Directory, Links::Follow), what: ReadyWhat::Attach(mount) }
         }
-        What::Bind { source, shape, access, trust, propagation } => {
+        What::Bind { source, route, shape, access, trust, propagation } => {
             let mut attributes = if *trust == Trust::Stripped { SAFE } else { MountAttrFlags::empty() };
             if *access == Access::ReadOnly {
                 attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
             }
-            let mount = bind(source, attributes, *propagation)?;
+            let mount = bind(&open_source(source, route)?, attributes, *propagation)?;
             Ready { target: at(*shape, Links::Follow), what: ReadyWhat::Attach(mount) }
         }
         What::Tmpfs { size, mode, programs } => {
@@ -378,10 +388,16 @@ fn from_std(error: std::io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
-fn bind(source: &HostPath, attributes: MountAttrFlags, propagation: Propagation) -> Result<OwnedFd, Errno> {
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let mount = open_tree(CWD, source.as_path(), flags)?;
+fn task_root(directory: &HostPath) -> Result<OwnedFd, Errno> {
+    bind(&open_source(directory, &Route::Anywhere)?, SAFE, Propagation::Private)
+}
+
+fn bind(source: &OwnedFd, attributes: MountAttrFlags, propagation: Propagation) -> Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let mount = open_tree(source, c"", flags)?;
     let propagation = match propagation {
         Propagation::Private => Kernel::Private,
         Propagation::HostToTask => Kernel::Slave,

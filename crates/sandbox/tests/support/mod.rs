@@ -93,7 +93,7 @@ pub(crate) fn process(command: &str, arguments: &[&str]) -> Process {
             inheritable: CapSet::from_bits(0),
             ambient: CapSet::from_bits(0),
         },
-        confinement: Confinement { gain: PrivilegeGain::Possible, filter: None },
+        confinement: Confinement { gain: PrivilegeGain::Possible, filter: None, landlock: Vec::new() },
         rlimits: Vec::new(),
         oom_score_adj: 0,
         umask: 0o022,

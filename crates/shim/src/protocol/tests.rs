@@ -25,7 +25,7 @@ fn process() -> Process {
         work_dir: TaskPath::new("/").unwrap(),
         identity: Identity { uid: 65534, gid: 65534, groups: vec![65534] },
         capabilities: CapabilitySets::default(),
-        confinement: Confinement { gain: PrivilegeGain::Never, filter: None },
+        confinement: Confinement { gain: PrivilegeGain::Never, filter: None, landlock: Vec::new() },
         rlimits: vec![Rlimit { resource: 7, soft: 1024, hard: u64::MAX }],
         oom_score_adj: 0,
         umask: 0o22,

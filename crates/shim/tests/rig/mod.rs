@@ -294,7 +294,7 @@ fn sandbox(dir: &Path, script: &str) -> Sandbox {
                 inheritable: CapSet::default(),
                 ambient: CapSet::default(),
             },
-            confinement: Confinement { gain: PrivilegeGain::Possible, filter: None },
+            confinement: Confinement { gain: PrivilegeGain::Possible, filter: None, landlock: Vec::new() },
             rlimits: vec![],
             oom_score_adj: 0,
             umask: 0o22,

@@ -7,6 +7,8 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use std::path::{Path, PathBuf};
 
@@ -18,26 +20,41 @@ const NOBODY: u32 = 65534;
 
 /// What a helper must be able to do.
 #[derive(Clone, Debug)]
-pub(crate) struct Needs {
+pub struct Needs {
+    /// Whether its working directory becomes its own.
+    pub directory: Directory,
     /// Whether it opens sockets.
-    pub(crate) network: Network,
+    pub network: Network,
     /// Whether it starts programs.
-    pub(crate) programs: Programs,
+    pub programs: Programs,
     /// A file or directory it reads.
-    pub(crate) source: Option<PathBuf>,
+    pub source: Option<PathBuf>,
+}
+
+/// Whether a helper has a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directory {
+    /// Its working directory, which is given to it.
+    Private,
+    /// None: it opens no file at all.
+    None,
 }
 
 /// Whether a helper opens sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Network {
+pub enum Network {
+    /// It does.
     Used,
+    /// It cannot.
     Closed,
 }
 
 /// Whether a helper starts programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Programs {
+pub enum Programs {
+    /// None.
     None,
+    /// Git.
     Git,
     /// Git, and ssh, which wants a user that the database knows.
     GitOverSsh,
@@ -45,26 +62,37 @@ pub(crate) enum Programs {
 
 /// What could not be had. A protection that is asked for and missing stops the helper; only Landlock may be missing.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotConfined {
+pub enum NotConfined {
+    /// The kernel's answer.
     #[error("cannot {what}: {errno}")]
-    Kernel { what: &'static str, errno: Errno },
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// The answer.
+        errno: Errno,
+    },
+    /// Landlock's answer.
     #[error("cannot set up Landlock: {0}")]
     Landlock(String),
 }
 
-/// Confines this process for good. It must have one thread, and the private directory as its working directory.
-pub(crate) fn confine(needs: &Needs, limits: &Limits) -> Result<Confinement, NotConfined> {
+/// Confines this process for good. It must have one thread.
+///
+/// # Errors
+/// [`NotConfined`]: what was to be done must not be done then.
+pub fn confine(needs: &Needs, limits: &Limits) -> Result<Confinement, NotConfined> {
     let failed = |what| move |errno| NotConfined::Kernel { what, errno };
-    let directory = rustix::fs::open(
-        ".",
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .map_err(failed("open the private directory"))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match needs.directory {
+        Directory::Private => {
+            Some(rustix::fs::open(".", flags, Mode::empty()).map_err(failed("open the private directory"))?)
+        }
+        Directory::None => None,
+    };
     resources(needs, limits).map_err(failed("set resource limits"))?;
-    let uid = credentials(needs, &directory)?;
+    let uid = credentials(needs, directory.as_ref())?;
     bivouac_sys::credentials::no_new_privileges().map_err(failed("give up new privileges"))?;
-    let landlock = landlock(needs, &directory)?;
+    let landlock = landlock(needs, directory.as_ref())?;
     bivouac_sys::seccomp::load_filter(&filter(needs)).map_err(failed("load the system call filter"))?;
     Ok(Confinement { uid, landlock })
 }
@@ -90,7 +118,7 @@ fn resources(needs: &Needs, limits: &Limits) -> Result<(), Errno> {
 
 /// Gives the private directory to a uid of this process alone, and becomes it. Whoever is not root has nothing to
 /// give up.
-fn credentials(needs: &Needs, directory: &rustix::fd::OwnedFd) -> Result<u32, NotConfined> {
+fn credentials(needs: &Needs, directory: Option<&OwnedFd>) -> Result<u32, NotConfined> {
     let failed = |what| move |errno| NotConfined::Kernel { what, errno };
     if !rustix::process::geteuid().is_root() {
         return Ok(rustix::process::geteuid().as_raw());
@@ -98,7 +126,9 @@ fn credentials(needs: &Needs, directory: &rustix::fd::OwnedFd) -> Result<u32, No
     let own = FIRST_UID + std::process::id();
     let id = if needs.programs == Programs::GitOverSsh { NOBODY } else { own };
     let (uid, gid) = crate::place::Owner { uid: id, gid: id }.ids();
-    rustix::fs::fchown(directory, Some(uid), Some(gid)).map_err(failed("own the private directory"))?;
+    if let Some(directory) = directory {
+        rustix::fs::fchown(directory, Some(uid), Some(gid)).map_err(failed("own the private directory"))?;
+    }
     bivouac_sys::credentials::setgroups(&[]).map_err(failed("drop groups"))?;
     bivouac_sys::credentials::setresgid(id).map_err(failed("change the group"))?;
     bivouac_sys::credentials::setresuid(id).map_err(failed("change the user"))?;
@@ -128,7 +158,7 @@ const READABLE: [&str; 12] = [
 /// The variables with which people name certificate authorities of their own.
 pub(crate) const CERTIFICATE_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
-fn landlock(needs: &Needs, directory: &rustix::fd::OwnedFd) -> Result<bool, NotConfined> {
+fn landlock(needs: &Needs, directory: Option<&OwnedFd>) -> Result<bool, NotConfined> {
     const VERSION: ABI = ABI::V6;
     let failed = |error: &dyn std::fmt::Display| NotConfined::Landlock(error.to_string());
     let read: BitFlags<AccessFs> = match needs.programs {
@@ -140,7 +170,10 @@ fn landlock(needs: &Needs, directory: &rustix::fd::OwnedFd) -> Result<bool, NotC
         .handle_access(AccessFs::from_all(VERSION))
         .and_then(|ruleset| ruleset.scope(Scope::from_all(VERSION)))
         .and_then(|ruleset| ruleset.create())
-        .and_then(|created| created.add_rule(PathBeneath::new(directory, AccessFs::from_all(VERSION))))
+        .and_then(|created| match directory {
+            Some(directory) => created.add_rule(PathBeneath::new(directory, AccessFs::from_all(VERSION))),
+            None => Ok(created),
+        })
         .map_err(|error| failed(&error))?;
     let mut paths: Vec<PathBuf> = Vec::new();
     if needs.network == Network::Used {
@@ -315,7 +348,7 @@ mod tests {
             }),
             ("become root", bivouac_sys::credentials::setresuid(0).is_ok()),
             ("make a device", {
-                let mode = rustix::fs::Mode::from_raw_mode(0o666);
+                let mode = Mode::from_raw_mode(0o666);
                 let kind = rustix::fs::FileType::CharacterDevice;
                 rustix::fs::mknodat(rustix::fs::CWD, "null", kind, mode, rustix::fs::makedev(1, 3)).is_ok()
             }),
@@ -331,7 +364,12 @@ mod tests {
             assert!(worked, "unconfined, it cannot {what}: the attack proves nothing");
         }
         let _ = std::fs::remove_file("null");
-        let needs = Needs { network: Network::Closed, programs: Programs::None, source: None };
+        let needs = Needs {
+            directory: Directory::Private,
+            network: Network::Closed,
+            programs: Programs::None,
+            source: None,
+        };
         let confinement = confine(&needs, &Limits::default()).unwrap();
         for (what, worked) in attempts(&directory) {
             let by_landlock = matches!(what, "read what everybody may read" | "list /");

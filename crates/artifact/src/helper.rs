@@ -4,7 +4,7 @@
 //! output; its working directory is the private one.
 
 use crate::address::Getter;
-use crate::confine::{self, Needs, Network, Programs};
+use crate::confine::{self, Directory, Needs, Network, Programs};
 use crate::order::{Failure, Order, Phase, Progress, Report, Stage};
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -71,7 +71,12 @@ fn work(teller: &mut Teller) -> Result<(), Failure> {
 }
 
 fn needs(stage: &Stage) -> Needs {
-    let none = Needs { network: Network::Closed, programs: Programs::None, source: None };
+    let none = Needs {
+        directory: Directory::Private,
+        network: Network::Closed,
+        programs: Programs::None,
+        source: None,
+    };
     let Stage::Fetch(fetch) = stage else { return none };
     let used = if fetch.list.is_some() { Network::Used } else { Network::Closed };
     match &fetch.getter {

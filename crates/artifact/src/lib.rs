@@ -11,7 +11,7 @@ pub mod address;
 pub mod archive;
 mod cache;
 pub mod checksum;
-mod confine;
+pub mod confine;
 pub mod deposit;
 pub mod fetch;
 mod git;

@@ -13,6 +13,16 @@ use std::process::ExitCode;
 const SETUP_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
+    // We start ourselves for work that is done without privileges.
+    match std::env::args_os().nth(1) {
+        Some(name) if name == bivouac_artifact::helper::SUBCOMMAND => {
+            return bivouac_artifact::helper::main();
+        }
+        Some(name) if name == bivouac_runner::template::helper::SUBCOMMAND => {
+            return bivouac_runner::template::helper::main();
+        }
+        _ => {}
+    }
     // Nomad starts the same file; it says so in the environment, and gives no arguments but its operator's.
     if bivouac_plugin::launched_by_nomad(|name| std::env::var_os(name)) {
         let arguments: Vec<_> = std::env::args_os().collect();

@@ -25,6 +25,11 @@ pub(crate) fn number(text: &str) -> Result<u64, Malformed> {
     digits(text.strip_suffix('\n').unwrap_or(text))
 }
 
+/// A limit: one number and a newline, or none at all.
+pub(crate) fn number_or_max(text: &str) -> Result<Option<u64>, Malformed> {
+    if text.trim_end() == "max" { Ok(None) } else { number(text).map(Some) }
+}
+
 /// The values of `keys` in lines of `key value`; the first line with a key counts. A key that is not there is
 /// `None`.
 pub(crate) fn keyed<const N: usize>(text: &str, keys: [&str; N]) -> Result<[Option<u64>; N], Malformed> {

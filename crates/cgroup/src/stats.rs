@@ -48,6 +48,9 @@ pub struct MemoryStats {
     pub current: Bytes,
     /// The most that ever was.
     pub peak: Option<Bytes>,
+    /// The most that is allowed; none: as much as there is.
+    #[serde(default)]
+    pub limit: Option<Bytes>,
     /// Not backed by files: what Nomad calls RSS.
     pub anonymous: Bytes,
     /// The page cache.
@@ -149,6 +152,8 @@ fn v1_memory(place: &Place) -> Result<MemoryStats, Error> {
     Ok(MemoryStats {
         current: Bytes(place.parse("memory.usage_in_bytes", SMALL, parse::number)?),
         peak: optional("memory.max_usage_in_bytes")?,
+        // Without a limit the file holds the largest number of pages that fits.
+        limit: optional("memory.limit_in_bytes")?.filter(|limit| limit.0 < 1 << 62),
         anonymous: required("total_rss")?,
         file: required("total_cache")?,
         mapped: required("total_mapped_file")?,
@@ -170,6 +175,7 @@ fn unified_memory(place: &Place) -> Result<Option<MemoryStats>, Error> {
     Ok(Some(MemoryStats {
         current,
         peak: optional("memory.peak")?,
+        limit: place.parse_optional("memory.max", SMALL, parse::number_or_max)?.flatten().map(Bytes),
         anonymous: required("anon")?,
         file: required("file")?,
         mapped: required("file_mapped")?,

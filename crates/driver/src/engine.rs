@@ -8,11 +8,12 @@
 
 mod disk;
 mod events;
+mod groups;
 mod numbers;
 mod record;
 
 pub use disk::DiskLayers;
-pub use events::sentences;
+pub use events::{killed_by_stop, lack_of_memory, sentences};
 pub use record::{Handle, Record};
 
 use crate::config::{KillMode, OperatorConfig};
@@ -318,7 +319,11 @@ impl Engine {
     /// Makes the task's groups. What an earlier run left in a group that the client named is killed first.
     fn group(&self, plan: &Plan) -> Result<Group, EngineError> {
         match plan.create() {
-            Err(bivouac_cgroup::Error::Occupied { .. } | bivouac_cgroup::Error::Exists { .. }) => {
+            Err(
+                bivouac_cgroup::Error::Occupied { .. }
+                | bivouac_cgroup::Error::Exists { .. }
+                | bivouac_cgroup::Error::Frozen { .. },
+            ) => {
                 bivouac_cgroup::remove_saved(&plan.saved(), REMOVE_DEADLINE)?;
                 Ok(plan.create()?)
             }

@@ -1,8 +1,8 @@
 //! Between the wire's messages and the face's plain types.
 
 use crate::face::{
-    Device, Dns, Exit, Fact, Fingerprint, Health, HostFacts, Hosts, Inspection, MemoryMax, Mount, Network,
-    Output, Propagation, Resources, TaskEvent, TaskStart, Usage,
+    Device, Dns, DynamicUsers, Exit, Fact, Fingerprint, Health, HostFacts, Hosts, Inspection, MemoryMax,
+    Mount, Network, Output, Propagation, Resources, TaskEvent, TaskStart, Usage,
 };
 use crate::options::Values;
 use crate::wire::{base, driver as pb, structs};
@@ -31,6 +31,7 @@ pub(crate) fn task(
     config: &pb::TaskConfig,
     options: Values,
     env: BTreeMap<String, String>,
+    dynamic_users: DynamicUsers,
     [stdout, stderr]: [Output; 2],
 ) -> Result<TaskStart, RequestError> {
     if config.id.is_empty() {
@@ -52,6 +53,7 @@ pub(crate) fn task(
         job_name: config.job_name.clone(),
         group_name: config.task_group_name.clone(),
         user: Some(config.user.clone()).filter(|user| !user.is_empty()),
+        dynamic_users,
         env,
         options,
         alloc_dir: absolute("allocation directory", &config.alloc_dir)?,

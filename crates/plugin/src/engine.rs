@@ -1,10 +1,13 @@
 //! The real engine behind the face: the driver, asked in the face's words.
 
+mod foreign;
+mod session;
+mod watches;
+
 use crate::driver_options::{from_driver, to_driver};
 use crate::face::{
-    Engine, EngineError, EventSink, ExecControl, ExecRequest, ExecSession, ExecStreams, Exit, Fact,
-    Fingerprint, Foreign, Health, HostFacts, Inspection, Purpose, StartError, Started, TaskEvent,
-    TaskRecover, TaskStart, TermSize, Usage,
+    Engine, EngineError, EventSink, ExecRequest, ExecSession, Exit, Fact, Fingerprint, Foreign, Health,
+    HostFacts, Inspection, Purpose, StartError, Started, TaskRecover, TaskStart, Usage,
 };
 use crate::name::DriverName;
 use crate::options::{Opt, Values};
@@ -13,19 +16,17 @@ use crate::signals::Signal;
 use crate::streams;
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{self as driver, Handle, Places, Standing};
+use bivouac_driver::fingerprint::{Evidence, Health as Verdict};
 use bivouac_driver::options;
-use bivouac_driver::request::{self, StarterGone, Streams};
-use bivouac_sandbox::model::TerminalSize;
-use bivouac_shim::client::{Happened, Session, Watch};
+use bivouac_driver::request::StarterGone;
 use bivouac_shim::process::Moment;
-use bivouac_shim::status::{self, Cause, Ending};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
-use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use watches::{About, Seen, Watches, exit};
 
 /// The driver under Nomad. Makes nothing outside of this process before it is told to serve.
 pub struct Bivouac {
@@ -33,16 +34,7 @@ pub struct Bivouac {
     /// Made when first needed, and tried again until it can be.
     engine: Mutex<Option<Arc<driver::Engine>>>,
     configured: Mutex<Option<(OperatorConfig, HostFacts)>>,
-    watches: Mutex<HashMap<String, Watched>>,
-    sink: OnceLock<EventSink>,
-}
-
-/// What is waited for.
-enum Watched {
-    /// The shim will tell.
-    Waiting(Watch),
-    /// It told.
-    Over(Exit),
+    watches: Watches,
 }
 
 impl std::fmt::Debug for Bivouac {
@@ -76,8 +68,7 @@ impl Bivouac {
             name: name.clone(),
             engine: Mutex::default(),
             configured: Mutex::default(),
-            watches: Mutex::default(),
-            sink: OnceLock::new(),
+            watches: Watches::default(),
         }
     }
 
@@ -91,72 +82,41 @@ impl Bivouac {
         Ok(made)
     }
 
-    fn tell(&self, task: &TaskStart, message: String) {
-        if let Some(sink) = self.sink.get() {
-            sink(TaskEvent {
-                task_id: task.id.clone(),
-                alloc_id: task.alloc_id.clone(),
-                task_name: task.name.clone(),
-                message,
-                annotations: BTreeMap::new(),
-            });
+    /// The engine, made anew when the control groups of the host are not what they were.
+    fn engine_on(&self, host: &bivouac_cgroup::Host) -> Result<Arc<driver::Engine>, driver::EngineError> {
+        let present = self.engine()?;
+        if present.cgroups() == host {
+            return Ok(present);
         }
+        tracing::info!("the host's control groups have changed");
+        let made = Arc::new(present.renewed()?);
+        *locked(&self.engine) = Some(Arc::clone(&made));
+        Ok(made)
     }
 
     fn try_start(&self, task: &TaskStart) -> Result<Started, EngineError> {
         let engine = self.engine()?;
         let (operator, host) =
             locked(&self.configured).clone().ok_or_else(|| failed("the driver is not configured"))?;
-        let private = PathBuf::from("/run/bivouac/private");
-        let around = Around {
-            cgroups: engine.cgroups(),
-            total_mhz: host.total_mhz,
-            private: &private,
-            driver: self.name.as_str(),
-            dynamic_users: true,
-        };
+        let around =
+            Around { cgroups: engine.cgroups(), total_mhz: host.total_mhz, driver: self.name.as_str() };
         let request = ask(task, &around)
             .map_err(|error| failed(format_args!("failed driver config validation: {error}")))?;
         let prepared = engine.prepare(&operator, &request)?;
         let streams = streams::open(task).map_err(failed)?;
-        let started = engine.start(&request, &prepared, streams, StarterGone::Keep)?;
-        for note in started.notes {
-            self.tell(task, note);
+        // The client asks again with the same id when this process died over the first time.
+        match engine.find(&task.id) {
+            Err(driver::EngineError::Unknown) => {}
+            Ok(_) | Err(_) => engine.destroy(&task.id, true)?,
         }
+        let started = engine.start(&request, &prepared, streams, StarterGone::Keep)?;
+        let about = About::new(&task.alloc_id, &task.name, &task.alloc_dir);
+        for note in started.notes {
+            self.watches.tell(&task.id, &about, note);
+        }
+        self.watches.remember(&task.id, about, Seen::Nothing);
         Ok(Started { state: rmp_serde::to_vec_named(&started.handle).map_err(failed)? })
     }
-
-    fn standing_exit(&self, id: &str) -> Result<Option<Exit>, EngineError> {
-        match self.engine()?.find(id)? {
-            Standing::Alive(_) => Ok(None),
-            Standing::Ended(_, ended) => Ok(Some(exit(&ended))),
-            Standing::Lost(why) => Ok(Some(Exit { code: -1, error: Some(why), ..Exit::default() })),
-        }
-    }
-}
-
-/// How a task ended, and what a user should know about it.
-fn exit(ended: &status::Exit) -> Exit {
-    let error = match ended.cause {
-        Cause::Killed { signal, ignored: true } => {
-            let signal =
-                Signal::from_number(signal).map_or_else(|| signal.to_string(), |signal| signal.to_string());
-            Some(format!(
-                "killed: the command is the first process of its namespace and has no handler for {signal}, which the \
-                 kernel then never gives it; set init = true, or another kill_signal"
-            ))
-        }
-        Cause::Own | Cause::Stopped | Cause::Killed { .. } | Cause::KilledAtOnce => None,
-    };
-    Exit { error, oom_killed: ended.oom_kills > 0, ..ending(ended.ending) }
-}
-
-fn ending(ending: Ending) -> Exit {
-    let signal = match ending {
-        Ending::Exited { .. } => 0,
-        Ending::Signaled { signal, .. } => signal,
-    };
-    Exit { code: ending.code(), signal, ..Exit::default() }
 }
 
 impl Engine for Bivouac {
@@ -177,17 +137,22 @@ impl Engine for Bivouac {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let (health, description) = if rustix::process::geteuid().is_root() {
-            match self.engine() {
-                Ok(_) => (Health::Healthy, "Healthy".to_owned()),
-                Err(error) => (Health::Unhealthy, error.to_string()),
-            }
-        } else {
-            (Health::Undetected, "Driver must run as root".to_owned())
+        let evidence = Evidence::of_host(&Places::usual().shim);
+        let verdict = match (evidence.health(), &evidence.cgroups) {
+            (Verdict::Undetected(missing), _) => (Health::Undetected, missing.what),
+            (sound, Ok(host)) => match (self.engine_on(host), sound) {
+                (Ok(_), Verdict::Healthy) => (Health::Healthy, "Healthy".to_owned()),
+                (Ok(_), sick) => (Health::Unhealthy, with_remedies(&sick)),
+                (Err(error), _) => (Health::Unhealthy, error.to_string()),
+            },
+            (sick, Err(_)) => (Health::Unhealthy, with_remedies(&sick)),
         };
-        let layout = locked(&self.engine).as_ref().map(|engine| engine.cgroups().layout().to_string());
-        let attributes =
-            layout.map(|layout| ("cgroups".to_owned(), Fact::Text(layout))).into_iter().collect();
+        let mut attributes = BTreeMap::new();
+        attributes.insert("version".to_owned(), Fact::Text(env!("CARGO_PKG_VERSION").to_owned()));
+        if let Ok(host) = &evidence.cgroups {
+            attributes.insert("cgroups".to_owned(), Fact::Text(host.layout().to_string()));
+        }
+        let (health, description) = verdict;
         Fingerprint { health, description, attributes }
     }
 
@@ -201,40 +166,17 @@ impl Engine for Bivouac {
             return Err(failed(format_args!("the handle of task {:?} is of task {:?}", task.id, handle.id)));
         }
         self.engine()?.recover(&handle)?;
+        let about = About::new(&task.alloc_id, &task.name, &task.alloc_dir);
+        self.watches.remember(&task.id, about, Seen::UpToNow);
         Ok(())
     }
 
     fn watch(&self, id: &str) -> Result<OwnedFd, EngineError> {
-        match self.engine()?.find(id)? {
-            Standing::Alive(client) => {
-                let watch = client.watch_end().map_err(failed)?;
-                let descriptor = watch.as_fd().try_clone_to_owned().map_err(failed)?;
-                locked(&self.watches).insert(id.to_owned(), Watched::Waiting(watch));
-                Ok(descriptor)
-            }
-            // The end of a pipe that nobody writes to is readable for ever.
-            Standing::Ended(..) | Standing::Lost(_) => Ok(pipe_with(PipeFlags::CLOEXEC).map_err(failed)?.0),
-        }
+        self.watches.watch(&*self.engine()?, id)
     }
 
     fn exited(&self, id: &str) -> Result<Option<Exit>, EngineError> {
-        let told = {
-            let mut watches = locked(&self.watches);
-            match watches.get_mut(id) {
-                Some(Watched::Over(exit)) => return Ok(Some(exit.clone())),
-                Some(Watched::Waiting(watch)) => watch.take().ok(),
-                None => None,
-            }
-        };
-        let found = match told {
-            Some(None | Some(Happened::Oom(_))) => None,
-            Some(Some(Happened::Ended(ended))) => Some(exit(&ended)),
-            None => self.standing_exit(id)?,
-        };
-        if let Some(exit) = &found {
-            locked(&self.watches).insert(id.to_owned(), Watched::Over(exit.clone()));
-        }
-        Ok(found)
+        self.watches.exited(&*self.engine()?, id)
     }
 
     fn stop(&self, id: &str, signal: Signal, timeout: Duration) -> Result<(), EngineError> {
@@ -261,7 +203,9 @@ impl Engine for Bivouac {
 
     fn destroy(&self, id: &str, force: bool) -> Result<(), EngineError> {
         self.engine()?.destroy(id, force)?;
-        locked(&self.watches).remove(id);
+        if let Some(about) = self.watches.forget(id) {
+            remove_mount_point(&about.task_dir);
+        }
         Ok(())
     }
 
@@ -312,78 +256,40 @@ impl Engine for Bivouac {
     }
 
     fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
-        let engine = self.engine()?;
-        let run = |streams| {
-            let command = request.command.clone();
-            Ok::<_, EngineError>(engine.exec(id, request::ExecRequest { command, streams, deadline: None })?)
-        };
-        let (session, streams) = match request.terminal {
-            Some(size) => {
-                let mut session = run(Streams::Terminal(terminal_size(size)))?;
-                let master = session.take_terminal().ok_or_else(|| failed("the session got no terminal"))?;
-                (session, ExecStreams::Terminal(master))
-            }
-            None => {
-                let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(failed);
-                let (out, err) = (pipe()?, pipe()?);
-                let input = if request.stdin { Some(pipe()?) } else { None };
-                let (theirs, ours) = input.map_or((None, None), |(read, write)| (Some(read), Some(write)));
-                let session =
-                    run(Streams::Files { stdin: theirs, stdout: Some(out.1), stderr: Some(err.1) })?;
-                (session, ExecStreams::Pipes { stdin: ours, stdout: out.0, stderr: err.0 })
-            }
-        };
-        let watch = session.as_fd().try_clone_to_owned().map_err(failed)?;
-        Ok(ExecSession { streams, watch, control: Box::new(Control(Mutex::new(session))) })
+        session::begin(&*self.engine()?, id, request)
     }
 
     fn end_foreign(&self, foreign: &Foreign) -> Result<(), EngineError> {
-        // The task dies with its executor; what it left in the cgroup is ended by whatever starts there.
-        let Some(pid) = foreign.executor.and_then(Pid::from_raw) else { return Ok(()) };
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-        // Looked at while it is held: the number may be somebody else's by now.
-        let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
-        if !line.split(|byte| *byte == 0).any(|word| word == b"executor") {
-            return Ok(());
-        }
-        pidfd_send_signal(&process, rustix::process::Signal::KILL).map_err(failed)
+        foreign::end(&*self.engine()?, foreign)
     }
 
     fn report_events_to(&self, sink: EventSink) {
-        // Called once; a second sink would never be told anything either.
-        let _ = self.sink.set(sink);
-    }
-}
-
-fn terminal_size(size: TermSize) -> TerminalSize {
-    TerminalSize { rows: size.rows, columns: size.columns }
-}
-
-/// A session's controls; the lock is never held while waiting.
-struct Control(Mutex<Session>);
-
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Control")
-    }
-}
-
-impl ExecControl for Control {
-    fn exited(&self) -> Result<Option<Exit>, EngineError> {
-        let end = locked(&self.0).take_end().map_err(failed)?;
-        Ok(end.map(|end| ending(end.ending)))
-    }
-
-    fn resize(&self, size: TermSize) -> Result<(), EngineError> {
-        locked(&self.0).resize(terminal_size(size)).map_err(failed)
-    }
-
-    fn kill(&self) {
-        // A command that is over refuses; dropping the session kills what is left.
-        let _ = locked(&self.0).signal(Signal::KILL.number());
+        self.watches.report_to(sink);
     }
 }
 
 fn moment(moment: Moment) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(u64::try_from(moment.unix_nanos).unwrap_or(0))
+}
+
+/// One sentence with what is missing and what to do about it.
+fn with_remedies(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Unhealthy(missing) => {
+            let one = |missing: &bivouac_driver::fingerprint::Missing| {
+                format!("{}: {}", missing.what, missing.remedy)
+            };
+            missing.iter().map(one).collect::<Vec<_>>().join("; ")
+        }
+        Verdict::Healthy | Verdict::Undetected(_) => verdict.description(),
+    }
+}
+
+/// Takes the empty `alloc` away on which the shared directory was mounted in the task's own namespace: the client
+/// takes one that it finds for its own mount and complains. Its own, which is one, stays.
+fn remove_mount_point(task_dir: &Path) {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if let Ok(directory) = openat(CWD, task_dir, flags, Mode::empty()) {
+        let _ = unlinkat(&directory, "alloc", AtFlags::REMOVEDIR);
+    }
 }

@@ -9,14 +9,15 @@ mod task;
 
 pub use session::{ExecControl, ExecRequest, ExecSession, ExecStreams, TermSize};
 pub use task::{
-    Device, Dns, Exit, Hosts, Inspection, LogLimits, LogSeries, MemoryMax, Mount, Network, Output,
-    Propagation, Resources, Started, TaskRecover, TaskStart, Usage,
+    Device, Dns, DynamicUsers, Exit, Hosts, Inspection, LogLimits, LogSeries, MemoryMax, Mount, Network,
+    Output, Propagation, Resources, Started, TaskRecover, TaskStart, Usage,
 };
 
 use crate::options::{Opt, Values};
 use crate::signals::Signal;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The meaning of a task, as the face sees it.
@@ -97,7 +98,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Runs a second command inside a running task.
     ///
     /// # Errors
-    /// The task is unknown or over, or the command does not start (at once, with its name).
+    /// The task is unknown or over, or (at once) [`EngineError::NotStarted`].
     fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError>;
 
     /// Ends a task that another driver started under this driver's name, and all processes left in
@@ -195,6 +196,8 @@ pub struct Foreign {
     pub executor: Option<i32>,
     /// The task's first process, as far as the saved state says. May be another's by now.
     pub pid: Option<i32>,
+    /// The allocation's directory on the host.
+    pub alloc_dir: PathBuf,
     /// What the client told about the task's limits, for its cgroups.
     pub resources: Resources,
 }
@@ -205,6 +208,14 @@ pub enum EngineError {
     /// No task of this id is known.
     #[error("task not found for given id")]
     UnknownTask,
+    /// A command could not be started.
+    #[error("{text}")]
+    NotStarted {
+        /// A sentence with its name.
+        text: String,
+        /// What a shell would exit with: 127 not found, 126 not runnable, 125 everything else.
+        exit_code: u8,
+    },
     /// Anything else, as a sentence that names its object.
     #[error("{0}")]
     Failed(String),

@@ -101,6 +101,7 @@ pub(crate) fn read(handle: Option<pb::TaskHandle>) -> Result<Recovered, HandleEr
             id: config.id,
             name: config.name,
             alloc_id: config.alloc_id,
+            alloc_dir: config.alloc_dir.into(),
             state: saved.engine,
         })),
         Ok(saved) => Err(HandleError::Unreadable {
@@ -112,6 +113,7 @@ pub(crate) fn read(handle: Option<pb::TaskHandle>) -> Result<Recovered, HandleEr
                 task_id: config.id,
                 alloc_id: config.alloc_id,
                 task_name: config.name,
+                alloc_dir: config.alloc_dir.into(),
                 executor: reattach.pid.filter(|pid| *pid > 1),
                 pid: pid.filter(|pid| *pid > 1),
                 resources: config.resources.map_or_else(Resources::default, crate::convert::resources),

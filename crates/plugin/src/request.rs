@@ -1,6 +1,6 @@
 //! A task as the client asks for it, in the driver's words. Pure: what the host says about it comes later.
 
-use crate::face::{self, TaskStart};
+use crate::face::{self, DynamicUsers, TaskStart};
 use crate::placement::{PlacementError, placement};
 use bivouac_cgroup::Host;
 use bivouac_driver::config::{DeviceAsked, DeviceUse, Dns, TaskConfig};
@@ -12,7 +12,6 @@ use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propag
 use bivouac_sandbox::path::PathError;
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::net::{AddrParseError, IpAddr};
-use std::path::Path;
 
 /// What the plugin knows beside the task.
 #[derive(Debug, Clone, Copy)]
@@ -21,13 +20,13 @@ pub struct Around<'a> {
     pub cgroups: &'a Host,
     /// All the processor time that the host has, in MHz; 0 when nobody knows.
     pub total_mhz: u64,
-    /// Above every task's private directory: root's alone, outside of the client's directories.
-    pub private: &'a Path,
     /// The driver's name, by which the client decides about root itself.
     pub driver: &'a str,
-    /// Whether the client hands out users that no database knows.
-    pub dynamic_users: bool,
 }
+
+/// What the name of a task's private directory begins with, in the allocation's directory. Where another task of the
+/// group has just that name, the directory is not root's alone, and the start is refused.
+const PRIVATE: &str = ".bivouac-";
 
 /// The drivers whose tasks the client itself refuses to run as root.
 const CHECKED_BY_CLIENT: [&str; 3] = ["exec", "java", "qemu"];
@@ -68,7 +67,8 @@ pub fn ask(task: &TaskStart, around: &Around<'_>) -> Result<TaskRequest, AskErro
             task: HostPath::new(task.alloc_dir.join(&task.name))?,
             shared: HostPath::new(task.alloc_dir.join("alloc"))?,
             secrets: Secrets::InTaskDirectory,
-            private: HostPath::new(around.private.join(format!("{}.{}", task.alloc_id, task.name)))?,
+            // Beside the task's own, so that the client removes it together with the allocation.
+            private: HostPath::new(task.alloc_dir.join(format!("{PRIVATE}{}", task.name)))?,
             // The directory of this and all other allocations.
             own: vec![HostPath::new(task.alloc_dir.parent().unwrap_or(&task.alloc_dir))?],
         },
@@ -76,7 +76,10 @@ pub fn ask(task: &TaskStart, around: &Around<'_>) -> Result<TaskRequest, AskErro
         env: task.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         user: task.user.clone().unwrap_or_default(),
         root: if decided { RootRule::Allowed } else { RootRule::Refused },
-        pseudo_users: if around.dynamic_users { PseudoUsers::Accepted } else { PseudoUsers::Unknown },
+        pseudo_users: match task.dynamic_users {
+            DynamicUsers::On => PseudoUsers::Accepted,
+            DynamicUsers::Off => PseudoUsers::Unknown,
+        },
         resources: resources(&task.resources, around.total_mhz),
         placement: placement(around.cgroups, task.resources.cgroup.as_deref(), &task.alloc_id, &task.name)?,
         network,
@@ -172,6 +175,7 @@ mod tests {
             job_name: "job".into(),
             group_name: "group".into(),
             user: None,
+            dynamic_users: DynamicUsers::Off,
             env: [("NOMAD_TASK_NAME".to_owned(), "web".to_owned())].into(),
             options: Values([("command".to_owned(), Value::Text("/bin/true".into()))].into()),
             alloc_dir: "/var/nomad/alloc/a1".into(),
@@ -205,8 +209,7 @@ mod tests {
 
     fn asked(task: &TaskStart, driver: &str) -> Result<TaskRequest, AskError> {
         let cgroups = Host::parse(V2).unwrap().with_unified_controllers("cpuset cpu io memory pids");
-        let private = Path::new("/run/bivouac/private");
-        ask(task, &Around { cgroups: &cgroups, total_mhz: 4000, private, driver, dynamic_users: false })
+        ask(task, &Around { cgroups: &cgroups, total_mhz: 4000, driver })
     }
 
     #[test]

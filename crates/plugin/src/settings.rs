@@ -1,7 +1,7 @@
 //! The operator's options that only matter under Nomad, with their meaning.
 
 use crate::convert::{RequestError, absolute};
-use crate::face::{LogLimits, LogSeries, Output};
+use crate::face::{DynamicUsers, LogLimits, LogSeries, Output};
 use crate::options::Values;
 use crate::wire::driver as pb;
 use std::num::NonZeroU32;
@@ -19,7 +19,8 @@ pub(crate) struct Settings {
     isolation: Isolation,
     collection: Collection,
     limits: LogLimits,
-    dynamic_users: bool,
+    /// Whether the client hands out users that no database knows.
+    pub(crate) dynamic_users: DynamicUsers,
     /// Variables of the agent that no task sees.
     pub(crate) denylist: Vec<String>,
 }
@@ -56,7 +57,7 @@ impl Default for Settings {
             isolation: Isolation::Image,
             collection: Collection::Nomad,
             limits: LogLimits { max_files: TEN, max_file_size_mib: TEN },
-            dynamic_users: false,
+            dynamic_users: DynamicUsers::Off,
             denylist: crate::environment::DEFAULT_DENYLIST.iter().map(|&name| name.to_owned()).collect(),
         }
     }
@@ -77,7 +78,11 @@ impl Settings {
             isolation: isolation.unwrap_or(before.isolation),
             collection: collection.unwrap_or(before.collection),
             limits: limits(values, before.limits)?,
-            dynamic_users: values.flag("dynamic_workload_users").unwrap_or(before.dynamic_users),
+            dynamic_users: match values.flag("dynamic_workload_users") {
+                Some(true) => DynamicUsers::On,
+                Some(false) => DynamicUsers::Off,
+                None => before.dynamic_users,
+            },
             denylist: values.list("env_denylist").map_or(before.denylist, <[String]>::to_vec),
         })
     }
@@ -102,7 +107,7 @@ impl Settings {
             must_create_network: false,
             mount_configs: pb::driver_capabilities::MountConfigs::AnyMounts.into(),
             disable_log_collection: self.collection == Collection::Bivouac,
-            dynamic_workload_users: self.dynamic_users,
+            dynamic_workload_users: self.dynamic_users == DynamicUsers::On,
         }
     }
 

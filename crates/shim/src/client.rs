@@ -402,6 +402,16 @@ impl Watch {
     }
 }
 
+impl Watch {
+    /// Goes on after [`Happened::Oom`]: waits for more than `seen` kills, or the end.
+    ///
+    /// # Errors
+    /// [`ClientError::Gone`].
+    pub fn again(&mut self, seen: u64) -> Result<(), ClientError> {
+        self.client.post(&Request::WaitOom { seen })
+    }
+}
+
 impl AsFd for Watch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.client.wire.as_fd()

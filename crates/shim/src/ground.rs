@@ -7,6 +7,7 @@ use bivouac_sandbox::launch::{Failure, Held, RunningTask, Setting, Streams, ente
 use bivouac_sandbox::model::{Init, Namespaces, Process};
 use bivouac_sys::Errno;
 use bivouac_sys::clone::{Child, CloneArgs, OneThread, clone_into};
+use bivouac_sys::exec::close_between;
 use bivouac_sys::features::KernelFeatures;
 use bivouac_sys::mount::{Propagation, Reach, mount_setattr};
 use bivouac_sys::signal;
@@ -16,6 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 const SIGKILL: i32 = 9;
+/// A descriptor number above all that a shim has open: clients, sessions and a task's own.
+const ABOVE: i32 = 512;
 /// How long what was killed in the group may take to be gone before its removal is given up.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -173,16 +176,29 @@ impl Engine for Ground {
     fn release(&mut self) -> Option<Child> {
         let held = std::mem::take(&mut self.held);
         self.first = None;
+        // What the copy keeps lies above everything else, which it closes before we go on: else whoever knocks
+        // would take this shim for alive as long as the disk takes.
+        let copies = held.copy_above(ABOVE).ok();
+        let (closed, open) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
         // The copy keeps everything open until this process has closed its own, so that the last close, which
         // may sync a disk, is the copy's.
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+        let reader = rustix::io::fcntl_dupfd_cloexec(&reader, ABOVE).unwrap_or(reader);
         let mut writer = Some(writer);
         let sweeper = clone_into(&self.proof, &CloneArgs::default(), || {
             drop(writer.take());
+            if copies.is_some() {
+                let _ = close_between(0, ABOVE as u32 - 1);
+            }
             let _ = rustix::io::read(&reader, &mut [0u8; 1]);
             0
         });
-        drop(held);
+        drop(open);
+        if copies.is_some() {
+            // The end of the file comes with the copy's closing of its low numbers.
+            let _ = rustix::io::read(&closed, &mut [0u8; 1]);
+        }
+        drop((held, copies));
         drop(writer);
         sweeper.ok()
     }

@@ -60,7 +60,9 @@ pub(crate) fn init_ignores(status: &str, signal: i32) -> bool {
         status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
     let is_init = field("NSpid").and_then(|pids| pids.split_ascii_whitespace().last()) == Some("1");
-    let caught = field("SigCgt").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let mask = |name| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    // What is blocked waits to be taken, as the reaper of `init` does.
+    let caught = mask("SigCgt").map(|caught| caught | mask("SigBlk").unwrap_or(0));
     let bit = signal
         .checked_sub(1)
         .and_then(|shift| u32::try_from(shift).ok())
@@ -144,6 +146,7 @@ mod tests {
         assert!(!init_ignores(&status("400\t1", "0000000000004000"), 15));
         assert!(init_ignores(&status("400\t1", "0000000000004000"), 2));
         assert!(!init_ignores(&status("400\t7", "0000000000000000"), 15));
+        assert!(!init_ignores("NSpid:\t4\t1\nSigBlk:\t4000\nSigCgt:\t0\n", 15));
         assert!(!init_ignores(&status("400", "0000000000000000"), 15));
         assert!(!init_ignores(&status("1", "zz"), 15));
         for odd in [i32::MIN, i32::MIN + 1, 0, -1, 65, i32::MAX] {

@@ -92,6 +92,16 @@ pub fn close_from(first: u32) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
+/// Closes the descriptors from `first` to `last`, both included. See close_range(2), Linux 5.9.
+///
+/// # Errors
+/// `EINVAL` when `last` is below `first`.
+pub fn close_between(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: only called in a child that does nothing afterwards but wait and leave: no owner of such a descriptor
+    // is used or dropped there.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
 /// Marks every descriptor from `first` on as close-on-exec. See close_range(2), Linux 5.11.
 ///
 /// # Errors

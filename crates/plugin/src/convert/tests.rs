@@ -15,7 +15,7 @@ fn config() -> pb::TaskConfig {
 }
 
 fn read(config: &pb::TaskConfig) -> Result<TaskStart, RequestError> {
-    task(config, Values::default(), BTreeMap::new(), [Output::Discard, Output::Discard])
+    task(config, Values::default(), BTreeMap::new(), DynamicUsers::Off, [Output::Discard, Output::Discard])
 }
 
 /// Covers: D13

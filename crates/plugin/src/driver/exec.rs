@@ -9,7 +9,7 @@ use crate::convert;
 use crate::face::{EngineError, ExecControl, ExecRequest, ExecSession, ExecStreams, Exit, TermSize};
 use crate::readiness::{ask_until, readiness};
 use crate::shared::Shared;
-use crate::status::{failed, invalid};
+use crate::status::failed;
 use crate::wire::driver as pb;
 use pb::exec_task_streaming_request::{Setup, TerminalSize};
 use rustix::fs::OFlags;
@@ -93,7 +93,17 @@ pub(super) async fn run(
 ) -> Result<pb::ExecTaskResponse, Status> {
     shared.tasks.find(&request.task_id)?;
     let limit = convert::duration(request.timeout.as_ref());
-    let session = begin(&shared, request.task_id, request.command, None, false).await?;
+    let session = match begin(&shared, request.task_id, request.command, None, false).await {
+        Err(EngineError::NotStarted { text, exit_code }) => {
+            let result = pb::ExitResult { exit_code: exit_code.into(), ..Default::default() };
+            return Ok(pb::ExecTaskResponse {
+                stdout: text.into_bytes(),
+                stderr: Vec::new(),
+                result: Some(result),
+            });
+        }
+        begun => begun?,
+    };
     let ExecStreams::Pipes { stdout, stderr, .. } = session.streams else {
         return Err(failed("the command got a terminal that it did not ask for"));
     };
@@ -144,14 +154,40 @@ async fn begin(
     command: Vec<String>,
     terminal: Option<TermSize>,
     stdin: bool,
-) -> Result<ExecSession, Status> {
+) -> Result<ExecSession, EngineError> {
     if command.first().is_none_or(String::is_empty) {
-        return Err(invalid("no command was given to run in the task"));
+        return Err(EngineError::Failed("no command was given to run in the task".into()));
     }
     let request = ExecRequest { command, terminal, stdin };
     let asked = id.clone();
-    let begun = shared.blocking(move |engine| engine.exec(&asked, &request)).await?;
-    Ok(begun.inspect_err(|error| tracing::info!(task = id, %error, "a command did not start"))?)
+    let begun = shared.blocking(move |engine| engine.exec(&asked, &request)).await;
+    let begun = begun.unwrap_or_else(|status| Err(EngineError::Failed(status.message().to_owned())));
+    begun.inspect_err(|error| tracing::info!(task = id, %error, "a command did not start"))
+}
+
+/// A session that could not begin, as one that ended at once. The client's command line shows an error of the call
+/// only if it is shorter than what fits a closing frame; what a session prints, it always shows.
+fn stillborn(error: EngineError, tty: bool) -> Result<Answers<pb::ExecTaskStreamingResponse>, Status> {
+    let (text, exit_code) = match error {
+        EngineError::UnknownTask => return Err(error.into()),
+        EngineError::NotStarted { text, exit_code } => (text, i32::from(exit_code)),
+        EngineError::Failed(text) => (text, 1),
+    };
+    let end = if tty { "\r\n" } else { "\n" };
+    let data = format!("{text}{end}").into_bytes();
+    let close = || pb::ExecTaskStreamingIoOperation { data: Vec::new(), close: true };
+    let last = pb::ExecTaskStreamingResponse {
+        exited: true,
+        result: Some(pb::ExitResult { exit_code, ..Default::default() }),
+        ..Default::default()
+    };
+    let answers = [
+        message(Kind::Stderr, pb::ExecTaskStreamingIoOperation { data, close: false }),
+        message(Kind::Stdout, close()),
+        message(Kind::Stderr, close()),
+        last,
+    ];
+    Ok(Box::pin(tokio_stream::iter(answers.map(Ok))))
 }
 
 /// Opens a session.
@@ -162,7 +198,10 @@ pub(super) async fn stream(
     requests: Streaming<pb::ExecTaskStreamingRequest>,
 ) -> Result<Answers<pb::ExecTaskStreamingResponse>, Status> {
     let terminal = setup.tty.then(|| size.map(term_size).unwrap_or_default());
-    let session = begin(shared, setup.task_id, setup.command, terminal, true).await?;
+    let session = match begin(shared, setup.task_id, setup.command, terminal, true).await {
+        Ok(session) => session,
+        Err(error) => return stillborn(error, setup.tty),
+    };
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
         let control: Arc<dyn ExecControl> = session.control.into();

@@ -76,9 +76,10 @@ fn understand(shared: &Shared, config: &pb::TaskConfig) -> Result<TaskStart, Box
     let mut options = shared.engine.task_options();
     options.extend(own.iter().cloned());
     let mut values = msgpack::decode(&config.msgpack_driver_config, &options)?;
-    let outputs = shared.configured().0.outputs(config, &values.split_off(&own))?;
+    let (settings, _) = shared.configured();
+    let outputs = settings.outputs(config, &values.split_off(&own))?;
     let env = shared.environment(config.env.clone());
-    Ok(convert::task(config, values, env, outputs)?)
+    Ok(convert::task(config, values, env, settings.dynamic_users, outputs)?)
 }
 
 async fn end_foreign(shared: &Shared, foreign: Foreign) -> Result<(), Status> {

@@ -21,6 +21,8 @@ pub struct TaskStart {
     pub group_name: String,
     /// The user that the job names, if any.
     pub user: Option<String>,
+    /// Whether the client hands out users that no database knows.
+    pub dynamic_users: DynamicUsers,
     /// The task's complete environment, but for what depends on its user.
     pub env: BTreeMap<String, String>,
     /// The job's options for this driver, defaults filled in.
@@ -41,6 +43,15 @@ pub struct TaskStart {
     pub dns: Option<Dns>,
     /// Limits.
     pub resources: Resources,
+}
+
+/// Users named `nomad-<number>`, whose numbers the client manages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DynamicUsers {
+    /// Names like any other.
+    Off,
+    /// The user and group of that number.
+    On,
 }
 
 /// Where one stream of a task goes.
@@ -187,6 +198,8 @@ pub struct TaskRecover {
     pub name: String,
     /// The allocation's id.
     pub alloc_id: String,
+    /// The allocation's directory on the host.
+    pub alloc_dir: PathBuf,
     /// What [`Started::state`] was.
     pub state: Vec<u8>,
 }

@@ -275,7 +275,10 @@ impl Engine for Fake {
         let teller = Arc::clone(&exit);
         let tell = move |ended| *teller.lock().expect("a sound lock") = Some(ended);
         let (program, args) = request.command.split_first().ok_or_else(|| failed("no command"))?;
-        let started = |error: std::io::Error| failed(format_args!("cannot run {program:?}: {error}"));
+        let started = |error: std::io::Error| EngineError::NotStarted {
+            text: format!("cannot run {program:?}: {error}"),
+            exit_code: 127,
+        };
         if let Some(size) = request.terminal {
             let (master, slave) = terminal().map_err(failed)?;
             resize(&master, size).map_err(failed)?;

@@ -196,6 +196,22 @@ fn a_user_who_goes_away_takes_the_command_along() {
     });
 }
 
+/// What a session that cannot begin prints, and its exit status.
+async fn stillborn(served: &Served, setup: Setup) -> (String, i32) {
+    let first = Request { setup: Some(setup), ..Default::default() };
+    let answers = served.driver().exec_task_streaming(tokio_stream::once(first)).await;
+    let mut answers = answers.expect("a session").into_inner();
+    let mut words = Vec::new();
+    while let Some(answer) = answers.message().await.expect("an answer") {
+        words.extend(answer.stderr.map(|piece| piece.data).unwrap_or_default());
+        if answer.exited {
+            let words = String::from_utf8(words).expect("a text");
+            return (words, answer.result.expect("a result").exit_code);
+        }
+    }
+    panic!("the session has no end");
+}
+
 #[test]
 fn what_cannot_run_is_told_at_once() {
     test(async {
@@ -209,11 +225,12 @@ fn what_cannot_run_is_told_at_once() {
             }
         };
         let missing = Setup { task_id: "x".into(), command: vec!["/no/such".into()], tty: false };
-        let missing = refused(Request { setup: Some(missing), ..Default::default() }).await;
-        assert!(missing.contains("/no/such") && !missing.contains("closed"), "{missing}");
+        let (words, code) = stillborn(&served, missing).await;
+        assert!(words.contains("/no/such") && !words.contains("closed") && words.ends_with('\n'), "{words}");
+        assert_eq!(code, 127);
         let nothing = Setup { task_id: "x".into(), command: vec![], tty: true };
-        let nothing = refused(Request { setup: Some(nothing), ..Default::default() }).await;
-        assert_eq!(nothing, "no command was given to run in the task");
+        let expected = ("no command was given to run in the task\r\n".to_owned(), 1);
+        assert_eq!(stillborn(&served, nothing).await, expected);
         assert_eq!(refused(stdin("x", false)).await, "the first message of a session must say what to run");
         let nobody = Setup { task_id: "nobody".into(), command: vec!["true".into()], tty: false };
         let nobody = refused(Request { setup: Some(nobody), ..Default::default() }).await;

@@ -49,8 +49,14 @@ pub(crate) fn death_signal(prepared: &mut Prepared, _: &Report) -> Result<(), Er
     if gone { Err(Errno::PIPE) } else { Ok(()) }
 }
 
-pub(crate) fn reset_signals(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
-    signal::reset_all()
+pub(crate) fn reset_signals(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    signal::reset_all()?;
+    if prepared.person.init.is_some() {
+        // A signal that comes before the reaper listens must wait for it: what the first process of a namespace
+        // neither handles nor blocks is dropped. The command itself blocks none.
+        signal::block_all()?;
+    }
+    Ok(())
 }
 
 pub(crate) fn session(_: &mut Prepared, _: &Report) -> Result<(), Errno> {

@@ -95,6 +95,18 @@ pub struct Held {
     pub(crate) devpts: Option<OwnedFd>,
 }
 
+impl Held {
+    /// The same, under numbers from `lowest` on.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EMFILE`: that number is above the limit of this process.
+    pub fn copy_above(&self, lowest: i32) -> Result<Held, Errno> {
+        let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, lowest);
+        let overlays = self.overlays.iter().map(copy).collect::<Result<_, _>>()?;
+        Ok(Held { overlays, devpts: self.devpts.as_ref().map(copy).transpose()? })
+    }
+}
+
 /// A place in the root, cut into the strings that the child needs to open or make it.
 #[derive(Debug)]
 pub(crate) struct Target {

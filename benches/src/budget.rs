@@ -44,13 +44,19 @@ pub fn parse(text: &str) -> Result<Vec<Budget>> {
     Ok(found)
 }
 
-/// The measured ratio that a budget's name asks for: `engine_to_floor_hot`.
+/// The measured ratio that a budget's name asks for: `engine_to_floor_hot`, the median of the rounds' ratios, or
+/// `engine_to_floor_hot_least`, that of the quickest launches.
 #[must_use]
 pub fn ratio(name: &str, measured: &Measured) -> Option<f64> {
+    let (name, least) = name.strip_suffix("_least").map_or((name, false), |name| (name, true));
     let (subject, rest) = name.split_once("_to_")?;
     let (reference, heat) = rest.rsplit_once('_')?;
     let heat = Heat::ALL.into_iter().find(|known| known.name() == heat)?;
-    measured.ratio(subject, reference, heat)
+    if least {
+        measured.least_ratio(subject, reference, heat)
+    } else {
+        measured.ratio(subject, reference, heat)
+    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod ground;
+pub mod inside;
+pub mod life;
+pub mod plot;
 pub mod report;
+pub mod root;
 pub mod rounds;
 pub mod row;
 pub mod shim;
 pub mod subject;
+pub mod task;

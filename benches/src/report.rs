@@ -1,8 +1,11 @@
-//! What people read: `docs/benchmarks.md` and its plot.
+//! What people read: `docs/benchmarks.md`.
 
 use crate::budget::{self, Budget};
+use crate::inside::Speed;
 use crate::rounds::{Effort, Heat, Measured};
-use crate::shim::Idle;
+use crate::subject::SUBJECTS;
+use anyhow::Result;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// One budget with what was measured for it.
@@ -25,44 +28,62 @@ impl Verdict {
 }
 
 /// Everything one run learned.
-pub struct Findings<'f> {
+#[derive(Default)]
+pub struct Findings {
     /// The machine, one line.
-    pub machine: &'f str,
+    pub machine: String,
     /// How much was measured.
     pub effort: Effort,
     /// The launches.
-    pub measured: &'f Measured,
-    /// The idle shim, or why it was not measured.
-    pub idle: &'f Result<Idle, String>,
-    /// Program names and sizes in KiB.
-    pub sizes: &'f [(&'static str, f64)],
+    pub measured: Measured,
+    /// Inside against outside.
+    pub speeds: Vec<Speed>,
+    /// What was not measured, with the reason.
+    pub lost: Vec<String>,
+    /// Single figures by the name of their budget.
+    figures: BTreeMap<&'static str, f64>,
 }
 
-/// The subjects in the order of the tables.
-const SUBJECTS: [&str; 6] = ["floor", "engine", "bivouac", "bwrap", "runc", "crun"];
+impl Findings {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(effort: Effort) -> Self {
+        Self { effort, ..Self::default() }
+    }
 
-impl Findings<'_> {
+    /// Keeps a figure under the name of its budget.
+    pub fn note(&mut self, name: &'static str, figure: f64) {
+        self.figures.insert(name, figure);
+    }
+
+    /// The outcome, if there is one; else the reason is kept.
+    pub fn keep<T>(&mut self, what: &str, outcome: Result<T>) -> Option<T> {
+        match outcome {
+            Ok(outcome) => Some(outcome),
+            Err(error) => {
+                self.lost.push(format!("{what}: {error:#}"));
+                None
+            }
+        }
+    }
+
     /// Holds the findings against the budget.
     #[must_use]
     pub fn verdicts(&self, budgets: &[Budget]) -> Vec<Verdict> {
-        budgets
-            .iter()
-            .map(|budget| Verdict {
-                name: format!("{}.{}", budget.table, budget.name),
-                most: budget.most,
-                measured: match (budget.table.as_str(), budget.name.as_str(), self.idle) {
-                    ("ratio", name, _) => budget::ratio(name, self.measured),
-                    ("shim", "private_kib", Ok(idle)) => Some(idle.private_kib as f64),
-                    ("shim", "wakeups", Ok(idle)) => Some(idle.wakeups as f64),
-                    ("size", name, _) => self
-                        .sizes
-                        .iter()
-                        .find(|size| name.strip_suffix("_kib") == Some(size.0))
-                        .map(|size| size.1),
-                    _ => None,
-                },
-            })
-            .collect()
+        let single = budgets.iter().map(|budget| {
+            let name = format!("{}.{}", budget.table, budget.name);
+            let measured = match budget.table.as_str() {
+                "ratio" | "check" => budget::ratio(&budget.name, &self.measured),
+                _ => self.figures.get(name.as_str()).copied(),
+            };
+            Verdict { name, most: budget.most, measured }
+        });
+        let speeds = self.speeds.iter().map(|speed| Verdict {
+            name: format!("inside to outside: {}", speed.what),
+            most: speed.most,
+            measured: Some(speed.ratio),
+        });
+        single.chain(speeds).collect()
     }
 
     /// The page, as Markdown.
@@ -70,87 +91,89 @@ impl Findings<'_> {
     pub fn page(&self, verdicts: &[Verdict], plot: &str) -> String {
         let mut page = format!(
             "# Benchmarks\n\nWritten by `cargo xtask bench`; change the program in `benches/`, not this page.\n\n\
-             Machine: {}. {} rounds, in each {} launches hot and {} cold (40 ms pause before each) per subject, by turns. \
-             Figures are medians over the rounds, in microseconds, from the start of the command (floor and engine: of the \
-             preparation) to the first instruction of the task; ratios are taken within a round.\n\n![launch times]({plot})\n\n\
+             Machine: {}.\n\n{} rounds, in each {} launches hot and {} cold (40 ms pause before each) per subject, by turns. \
+             Times are medians over the rounds in milliseconds, from the start of the command (floor and engine: of the \
+             preparation) to the first instruction of the task; ratios are taken within a round, and the median of those \
+             counts.\n\n![launch times]({plot})\n\n\
              | subject | hot | p99 | to floor | cold | p99 | to floor |\n|---|---|---|---|---|---|---|\n",
             self.machine,
             self.effort.rounds,
             self.effort.runs,
-            self.effort.runs.div_ceil(2),
+            self.effort.cold(),
         );
         for subject in SUBJECTS.iter().filter(|subject| self.measured.median(subject, Heat::Hot).is_some()) {
             let cells = Heat::ALL.map(|heat| {
-                let time = |figure: Option<f64>| figure.map_or("-".into(), |figure| format!("{figure:.0}"));
-                let ratio = self
-                    .measured
-                    .ratio(subject, "floor", heat)
-                    .map_or("-".into(), |ratio| format!("{ratio:.2}"));
+                let time = |figure: Option<f64>| {
+                    figure.map_or("-".into(), |figure| format!("{:.2}", figure / 1000.0))
+                };
+                let ratio = self.measured.ratio(subject, "floor", heat);
                 format!(
-                    "{} | {} | {ratio}",
+                    "{} | {} | {}",
                     time(self.measured.median(subject, heat)),
-                    time(self.measured.p99(subject, heat))
+                    time(self.measured.p99(subject, heat)),
+                    ratio.map_or("-".into(), |ratio| format!("{ratio:.2}"))
                 )
             });
             let _never = writeln!(page, "| {subject} | {} |", cells.join(" | "));
         }
         page.push_str(
             "\n`floor` is the cheapest launch the kernel allows with a default task's isolation (`benches/floor/README.md`); \
-             `engine` is our sandbox launched in a loop; `bivouac` is `bivouac run -- tiny`. `bwrap` has no cgroups, overlay or \
-             filter; `runc` and `crun` get a bundle with our default's namespaces, limits, masks and read-only binds, without a \
-             filter.\n\n",
+             `engine` is our sandbox launched in a loop; `bivouac` is `bivouac run -- tiny`; `bivouac-exec`, `runc-exec` and \
+             `crun-exec` execute `tiny` in something that sleeps. `bwrap` has no cgroups, overlay or filter; `runc` and `crun` \
+             get a bundle with our default's namespaces, limits, masks and read-only binds, without a filter.\n\n",
         );
+        page.push_str("## Bars\n\n");
+        page.push_str(&self.bars(verdicts));
+        page.push_str(&self.speeds());
+        page.push_str("\n## Not measured\n\n");
+        for reason in &self.lost {
+            let _never = writeln!(page, "- {reason}");
+        }
         for (subject, reason) in &self.measured.lost {
-            let _never = writeln!(page, "Not measured: `{subject}`: {reason}\n");
-        }
-        if let Err(reason) = self.idle {
-            let _never = writeln!(page, "Not measured: idle shim: {reason}\n");
-        }
-        page.push_str("## Budget\n\n| budget | at most | measured | |\n|---|---|---|---|\n");
-        for verdict in verdicts {
-            let measured =
-                verdict.measured.map_or("not measured here".into(), |measured| format!("{measured:.2}"));
-            let mark = if verdict.is_exceeded() { "**exceeded**" } else { "" };
-            let _never = writeln!(page, "| `{}` | {} | {measured} | {mark} |", verdict.name, verdict.most);
+            let _never = writeln!(page, "- `{subject}`: {reason}");
         }
         page
     }
 
-    /// Bars of the medians, hot above cold, on one scale.
+    /// Every budget beside what was measured.
     #[must_use]
-    pub fn plot(&self) -> String {
-        const WIDTH: f64 = 460.0;
-        let bars: Vec<(&str, Heat, f64)> = SUBJECTS
-            .iter()
-            .flat_map(|subject| Heat::ALL.map(|heat| (*subject, heat, self.measured.median(subject, heat))))
-            .filter_map(|(subject, heat, time)| Some((subject, heat, time?)))
-            .collect();
-        let longest = bars.iter().map(|bar| bar.2).fold(1.0, f64::max);
-        let height = 24 * bars.len() + 16;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-             <title>Start to first instruction, microseconds</title>\n"
-        );
-        for (place, (subject, heat, time)) in bars.iter().enumerate() {
-            let y = 24 * place + 8;
-            let colour = match heat {
-                Heat::Hot => "#c2542d",
-                Heat::Cold => "#3d6f9e",
+    pub fn bars(&self, verdicts: &[Verdict]) -> String {
+        let mut text = String::from("| what | at most | measured | |\n|---|---|---|---|\n");
+        for verdict in verdicts {
+            let measured =
+                verdict.measured.map_or("not measured here".into(), |measured| format!("{measured:.2}"));
+            let mark = match (verdict.is_exceeded(), verdict.measured) {
+                (true, Some(measured)) if verdict.most > 0.0 => {
+                    format!("**missed, {:.2} times the bar**", measured / verdict.most)
+                }
+                (true, _) => "**missed**".into(),
+                (false, _) => String::new(),
             };
+            let _never =
+                writeln!(text, "| {} | {} | {measured} | {mark} |", verdict.name, shown(verdict.most));
+        }
+        text
+    }
+
+    fn speeds(&self) -> String {
+        let mut text = String::from(
+            "\n## The task's own speed\n\nNanoseconds per operation (`benches/load/load.c`; the best of five turns, the median of \
+             the rounds).\n\n| work | outside | inside | inside to outside |\n|---|---|---|---|\n",
+        );
+        for speed in &self.speeds {
             let _never = writeln!(
-                svg,
-                "<text x=\"4\" y=\"{}\">{subject} {}</text><rect x=\"110\" y=\"{y}\" width=\"{:.1}\" height=\"16\" fill=\"{colour}\"/>\
-                 <text x=\"{:.1}\" y=\"{}\">{time:.0}</text>",
-                y + 13,
-                heat.name(),
-                time / longest * WIDTH,
-                time / longest * WIDTH + 116.0,
-                y + 13
+                text,
+                "| {} | {:.0} | {:.0} | {:.3} |",
+                speed.what, speed.outside, speed.inside, speed.ratio
             );
         }
-        svg.push_str("</svg>\n");
-        svg
+        text
     }
+}
+
+/// Without digits that say nothing.
+fn shown(number: f64) -> String {
+    if number.fract() == 0.0 { format!("{number}") } else { format!("{number:.3}") }
 }
 
 #[cfg(test)]
@@ -159,13 +182,10 @@ mod tests {
 
     #[test]
     fn a_budget_is_exceeded_only_by_a_measurement() {
-        let findings = Findings {
-            machine: "m",
-            effort: Effort { rounds: 1, runs: 1 },
-            measured: &Measured::default(),
-            idle: &Ok(Idle { private_kib: 120, wakeups: 0 }),
-            sizes: &[("bivouac", 10.0)],
-        };
+        let mut findings = Findings::default();
+        findings.note("shim.private_kib", 120.0);
+        findings.note("shim.wakeups", 0.0);
+        findings.note("size.bivouac_kib", 10.0);
         let budgets = budget::parse(
             "[shim]\nprivate_kib = 100\nwakeups = 0\n[size]\nbivouac_kib = 11\n[ratio]\na_to_b_hot = 1\n",
         )
@@ -179,10 +199,18 @@ mod tests {
             verdicts.iter().map(|v| v.measured).collect::<Vec<_>>(),
             [Some(120.0), Some(0.0), Some(10.0), None]
         );
+        let page = findings.page(&verdicts, "x.svg");
         assert!(
-            findings
-                .page(&verdicts, "x.svg")
-                .contains("| `shim.private_kib` | 100 | 120.00 | **exceeded** |")
+            page.contains("| shim.private_kib | 100 | 120.00 | **missed, 1.20 times the bar** |"),
+            "{page}"
         );
+        assert!(page.contains("| ratio.a_to_b_hot | 1 | not measured here |  |"), "{page}");
+    }
+
+    #[test]
+    fn a_failure_is_kept_with_its_reason() {
+        let mut findings = Findings::default();
+        assert_eq!(findings.keep::<u8>("the moon", Err(anyhow::anyhow!("too far"))), None);
+        assert!(findings.page(&[], "x.svg").contains("- the moon: too far\n"));
     }
 }

@@ -37,12 +37,20 @@ impl Heat {
 }
 
 /// How much to measure.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Effort {
     /// Rounds.
     pub rounds: u32,
-    /// Launches of each subject in a round, hot; cold takes half.
+    /// Launches of each subject in a round, hot; cold takes a quarter.
     pub runs: u32,
+}
+
+impl Effort {
+    /// Launches of each subject in a round, cold.
+    #[must_use]
+    pub fn cold(self) -> u32 {
+        self.runs.div_ceil(4)
+    }
 }
 
 /// Everything measured: a row per round for every subject and heat, and why a subject dropped out.
@@ -73,7 +81,7 @@ impl Measured {
     fn turn(&mut self, subject: &Subject, heat: Heat, effort: Effort) {
         let runs = match heat {
             Heat::Hot => effort.runs,
-            Heat::Cold => effort.runs.div_ceil(2),
+            Heat::Cold => effort.cold(),
         };
         match once(subject, runs, heat.gap()) {
             Ok(row) => self.rows.entry((subject.name, heat)).or_default().push(row),
@@ -93,6 +101,13 @@ impl Measured {
     #[must_use]
     pub fn p99(&self, subject: &str, heat: Heat) -> Option<f64> {
         self.figures(subject, heat, |row| row.p99)
+    }
+
+    /// The ratio of the quickest launches of all rounds: what other programs on the machine disturb least.
+    #[must_use]
+    pub fn least_ratio(&self, subject: &str, to: &str, heat: Heat) -> Option<f64> {
+        let least = |subject| self.of(subject, heat)?.iter().map(|row| row.least).min_by(f64::total_cmp);
+        Some(least(subject)? / least(to)?)
     }
 
     fn figures(&self, subject: &str, heat: Heat, figure: fn(&Row) -> f64) -> Option<f64> {
@@ -131,7 +146,7 @@ mod tests {
     #[test]
     fn ratios_are_taken_within_a_round() {
         let mut measured = Measured::default();
-        let row = |median| Row { median, p99: median * 2.0 };
+        let row = |median| Row { least: median / 2.0, median, p99: median * 2.0 };
         // The second round ran on a machine ten times as busy.
         measured.rows.insert(("a", Heat::Hot), vec![row(10.0), row(100.0), row(12.0)]);
         measured.rows.insert(("b", Heat::Hot), vec![row(20.0), row(200.0), row(24.0)]);
@@ -139,5 +154,7 @@ mod tests {
         assert_eq!(measured.median("a", Heat::Hot), Some(12.0));
         assert_eq!(measured.p99("a", Heat::Hot), Some(24.0));
         assert_eq!(measured.ratio("a", "c", Heat::Hot), None);
+        assert_eq!(measured.least_ratio("a", "b", Heat::Hot), Some(0.5));
+        assert_eq!(measured.least_ratio("a", "b", Heat::Cold), None);
     }
 }

@@ -1,12 +1,14 @@
 //! What an idle shim costs: private memory, and how often it wakes within ten seconds.
 
-use anyhow::{Context, Result, bail};
+use crate::task::{OBEDIENT, Task};
+use anyhow::{Context, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+/// How long a start may occupy it.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long the shim is watched.
 const WATCHED: Duration = Duration::from_secs(10);
 
@@ -24,33 +26,30 @@ pub struct Idle {
 /// # Errors
 /// The task or its shim does not appear, or ends while it is watched.
 pub fn measure(dist: &Path) -> Result<Idle> {
+    // The program's own pages are shared as soon as there are two; with one they would count as its.
+    let _second = Task::start(dist, &[], OBEDIENT)?;
     let before = shims();
-    let mut face = Command::new(dist.join("bivouac"))
-        .args(["run", "--quiet", "--", "/usr/bin/sleep", "14"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .context("cannot start bivouac")?;
-    sleep(Duration::from_secs(2));
-    let seen = shims().difference(&before).next().cloned();
-    let result = match seen {
-        Some(shim) => watch(&shim),
-        None => bail!("no new process bivouac-shim two seconds after the start"),
-    };
-    // The task ends by itself, and its face with it.
-    face.wait().context("cannot wait for bivouac")?;
-    result
+    let _task = Task::start(dist, &[], OBEDIENT)?;
+    let after = shims();
+    let shim = after.difference(&before).next().context("no new process bivouac-shim")?;
+    sleep(SETTLED);
+    watch(shim)
 }
 
 fn watch(shim: &Path) -> Result<Idle> {
     let switches = || field(&shim.join("status"), "voluntary_ctxt_switches:");
     let begun = switches()?;
     sleep(WATCHED);
-    let rollup = shim.join("smaps_rollup");
-    Ok(Idle {
-        private_kib: field(&rollup, "Private_Clean:")? + field(&rollup, "Private_Dirty:")?,
-        wakeups: switches()?.saturating_sub(begun),
-    })
+    Ok(Idle { private_kib: private_kib(shim)?, wakeups: switches()?.saturating_sub(begun) })
+}
+
+/// Memory that belongs to one process alone, by its folder below `/proc`.
+///
+/// # Errors
+/// The process has gone.
+pub fn private_kib(process: &Path) -> Result<u64> {
+    let rollup = process.join("smaps_rollup");
+    Ok(field(&rollup, "Private_Clean:")? + field(&rollup, "Private_Dirty:")?)
 }
 
 fn field(file: &Path, name: &str) -> Result<u64> {
@@ -63,7 +62,8 @@ fn number(text: &str, name: &str) -> Option<u64> {
 }
 
 /// The `/proc` folders of all running shims.
-fn shims() -> BTreeSet<PathBuf> {
+#[must_use]
+pub fn shims() -> BTreeSet<PathBuf> {
     std::fs::read_dir("/proc")
         .into_iter()
         .flatten()

@@ -1,9 +1,14 @@
 //! What is measured: a name and the command line that launches `tiny` some number of times.
 
+use crate::task::{OBEDIENT, Task};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// All subjects in the order of tables and plots.
+pub const SUBJECTS: [&str; 9] =
+    ["floor", "engine", "bivouac", "bwrap", "runc", "crun", "bivouac-exec", "runc-exec", "crun-exec"];
 
 /// One subject.
 pub struct Subject {
@@ -44,6 +49,21 @@ impl Subject {
 #[must_use]
 pub fn is_pure_v2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Containers of the runtimes that commands are executed in; removed when dropped.
+#[derive(Default)]
+pub struct Sleepers {
+    started: Vec<(String, String)>,
+    task: Option<Task>,
+}
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        for (runtime, id) in &self.started {
+            let _gone = crate::ground::run(runtime, &["delete", "--force", id]);
+        }
+    }
 }
 
 /// The floor programs, built in a folder of their own, and `tiny` at a path that every root shows.
@@ -117,7 +137,7 @@ impl Floor {
         if let Some(bwrap) = program("bwrap") {
             launcher("bwrap", bubblewrap(&bwrap, &tiny));
         }
-        let bundle = self.bundle()?;
+        let bundle = self.bundle("bundle", &[&self.tiny.display().to_string()])?;
         for name in ["runc", "crun"] {
             // Debian's crun refuses a machine with both kinds of cgroups.
             if let Some(path) = program(name).filter(|_| name == "runc" || is_pure_v2()) {
@@ -128,9 +148,41 @@ impl Floor {
         Ok(found)
     }
 
+    /// Commands executed in something that runs already.
+    ///
+    /// # Errors
+    /// A task or container does not start.
+    pub fn exec_subjects(&self, dist: &Path, sleepers: &mut Sleepers) -> Result<Vec<Subject>> {
+        let tiny = self.tiny.display().to_string();
+        let ext = || self.folder.path().join("ext");
+        let task = sleepers.task.insert(Task::start(dist, &[], OBEDIENT)?);
+        let words = [dist.join("bivouac").display().to_string(), "exec".into(), task.name.clone()];
+        let command = words.into_iter().chain(["--".into(), tiny.clone()]).collect();
+        let mut found = vec![Subject { name: "bivouac-exec", kind: Kind::Launcher { ext: ext(), command } }];
+        let bundle = self.bundle("sleeper", &["/usr/bin/sleep", "1000"])?.display().to_string();
+        for (runtime, name) in [("runc", "runc-exec"), ("crun", "crun-exec")] {
+            let Some(path) = program(runtime).filter(|_| runtime == "runc" || is_pure_v2()) else { continue };
+            let id = format!("bivouac-bench-{runtime}-{}", std::process::id());
+            sleepers.started.push((path.clone(), id.clone()));
+            // Its streams are not ours: a pipe would stay open as long as it runs.
+            let started = Command::new(&path)
+                .args(["run", "--detach", "--bundle", &bundle, &id])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            if !started.with_context(|| format!("cannot start {runtime}"))?.success() {
+                bail!("{runtime} does not start a container that sleeps");
+            }
+            let command = vec![path, "exec".into(), id, tiny.clone()];
+            found.push(Subject { name, kind: Kind::Launcher { ext: ext(), command } });
+        }
+        Ok(found)
+    }
+
     /// The nearest an OCI runtime comes to a default task of ours; without a filter, as Debian's default has none.
-    fn bundle(&self) -> Result<PathBuf> {
-        let bundle = self.folder.path().join("bundle");
+    fn bundle(&self, name: &str, command: &[&str]) -> Result<PathBuf> {
+        let bundle = self.folder.path().join(name);
         let root = bundle.join("rootfs");
         for name in ["usr", "etc", "proc", "dev", "sys", "tmp", "alloc", "local", "secrets"] {
             std::fs::create_dir_all(root.join(name)).context("cannot make the bundle")?;
@@ -139,7 +191,7 @@ impl Floor {
             std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name))
                 .context("cannot make the bundle")?;
         }
-        let config = oci_config(&self.tiny.display().to_string());
+        let config = oci_config(command);
         std::fs::write(bundle.join("config.json"), config.to_string()).context("cannot write config.json")?;
         Ok(bundle)
     }
@@ -165,7 +217,7 @@ fn bubblewrap(bwrap: &str, tiny: &str) -> Vec<String> {
     std::iter::once(bwrap).chain(options.split_whitespace()).chain([tiny]).map(str::to_owned).collect()
 }
 
-fn oci_config(tiny: &str) -> Value {
+fn oci_config(command: &[&str]) -> Value {
     const CAPS: [&str; 14] = [
         "CAP_AUDIT_WRITE",
         "CAP_CHOWN",
@@ -187,7 +239,7 @@ fn oci_config(tiny: &str) -> Value {
     json!({
         "ociVersion": "1.0.2",
         "process": {
-            "terminal": false, "user": {"uid": 65534, "gid": 65534}, "args": [tiny], "env": ["PATH=/usr/bin"], "cwd": "/",
+            "terminal": false, "user": {"uid": 65534, "gid": 65534}, "args": command, "env": ["PATH=/usr/bin"], "cwd": "/",
             "capabilities": {"bounding": CAPS},
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
         },

@@ -1,25 +1,65 @@
-//! `cargo xtask bench`: release binaries and the engine's loop, then the benchmark with them.
+//! `cargo xtask bench`: release binaries and the engine's loop, then the benchmark with them, here or (`--vm`) in the
+//! cgroup v2 machine.
 
 use crate::build;
 use crate::shell;
-use crate::workspace::Workspace;
-use anyhow::Result;
+use crate::test::{self, Suite};
+use crate::workspace::{Workspace, string};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// Everything after `bench` goes to the benchmark program.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build::release()?;
     let workspace = Workspace::load()?;
+    // Static, as the shim is, whose work it does.
     shell::run(
         shell::cargo()
-            .args(["build", "--release", "--package", "bivouac-sandbox", "--example", "launch_loop"])
+            .args(["build", "--release", "--target", build::TARGET])
+            .args(["--package", "bivouac-sandbox", "--example", "launch_loop"])
             .current_dir(&workspace.root),
     )?;
+    let program = program(&workspace)?;
+    let engine = workspace.target.join(build::TARGET).join("release/examples/launch_loop");
+    // The benchmark mounts a file system of its own where only it and its children see it.
+    let settings = [
+        ("BIVOUAC_DIST", workspace.target.join("dist").display().to_string()),
+        ("BIVOUAC_ENGINE", engine.display().to_string()),
+        ("BIVOUAC_OWN_MOUNTS", "yes".to_owned()),
+    ];
+    if arguments == ["--vm"] {
+        let suite = Suite::program("benchmark", program, workspace.root.join("benches"));
+        return test::in_the_machine(&workspace, &suite, &settings);
+    }
     shell::run(
-        shell::cargo()
-            .args(["bench", "--package", "bivouac-bench", "--"])
+        Command::new("unshare")
+            .args(["--mount", "--propagation", "private"])
+            .arg(program)
             .args(arguments)
-            .env("BIVOUAC_DIST", workspace.target.join("dist"))
-            .env("BIVOUAC_ENGINE", workspace.target.join("release/examples/launch_loop"))
-            .current_dir(&workspace.root),
+            .envs(settings)
+            .current_dir(workspace.root.join("benches")),
     )
+    .context("the benchmark")
+}
+
+/// Builds the benchmark program and says where it lies.
+fn program(workspace: &Workspace) -> Result<PathBuf> {
+    let output = shell::cargo()
+        .args(["bench", "--no-run", "--package", "bivouac-bench"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(&workspace.root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start cargo")?;
+    anyhow::ensure!(output.status.success(), "the benchmark does not build");
+    let text = String::from_utf8(output.stdout).context("cargo did not print text")?;
+    let built = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    built
+        .filter(|message| message.get("reason").is_some_and(|reason| reason == "compiler-artifact"))
+        .filter(|message| message.pointer("/target/kind/0").is_some_and(|kind| kind == "bench"))
+        .find_map(|message| string(&message, "executable").ok())
+        .map(PathBuf::from)
+        .context("cargo named no benchmark program")
 }

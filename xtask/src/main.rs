@@ -31,6 +31,8 @@ cargo xtask COMMAND
       --seconds N         each so long (60)
       --no-install        do not install what is missing
   bench [ARGS]          measure against the floor, runc, bubblewrap and crun; writes docs/benchmarks.md
+      --vm                in the cgroup v2 machine; writes docs/benchmarks-v2.md
+      --check             only what CI holds, quickly; writes nothing
   tidy                  check the promises that a script can keep
   coverage              which test proves which case, written to docs/coverage.md (--check, --strict)
   licences              check every dependency's licence and source against deny.toml

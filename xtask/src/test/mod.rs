@@ -19,7 +19,7 @@ use needs::Lanes;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use suites::Suite;
+pub(crate) use suites::Suite;
 
 /// What was asked for.
 struct Wanted {
@@ -105,6 +105,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     say(sum.closing_line());
     if sum.failed > 0 {
         bail!("{} tests failed", sum.failed);
+    }
+    Ok(())
+}
+
+/// Runs one program that ends as suites do in the cgroup v2 machine.
+pub(crate) fn in_the_machine(
+    workspace: &Workspace,
+    suite: &Suite,
+    settings: &[(&str, String)],
+) -> Result<()> {
+    let folder = workspace.target.join("test-logs/vm-program");
+    let count = vm::run(workspace, &[suite], &folder, settings);
+    say(format!("logs: {}", folder.display()));
+    if count.failed > 0 {
+        bail!("{} failed in the virtual machine", suite.name);
     }
     Ok(())
 }

@@ -54,6 +54,7 @@ const NEEDS: &[Need] = &[
     need("archives to compare with",              Program("bzip2"),                    false, ["bzip2",            "bzip2",           "bzip2"]),
     need("archives to compare with",              Program("zip"),                      false, ["zip",              "zip",             "zip"]),
     need("archives to compare with",              Program("unzip"),                    false, ["unzip",            "unzip",           "unzip"]),
+    need("a file system for the benchmark",        Program("mkfs.ext4"),                false, ["e2fsprogs",        "e2fsprogs",       "e2fsprogs"]),
     need("comparison",                            Program("bwrap"),                    false, ["bubblewrap",       "bubblewrap",      "bubblewrap"]),
     need("comparison",                            Program("runc"),                     false, ["runc",             "runc",            "runc"]),
     need("comparison in the virtual machine",     Program("crun"),                     false, ["crun",             "crun",            "crun"]),

@@ -36,6 +36,11 @@ pub(crate) struct Suite {
 }
 
 impl Suite {
+    /// A program that ends as suites do, without being one of cargo's tests.
+    pub(crate) fn program(name: &str, binary: PathBuf, folder: PathBuf) -> Self {
+        Self { name: name.to_owned(), binary, folder, package: name.to_owned(), kind: Kind::Integration }
+    }
+
     /// Whether the cgroup v2 machine runs it too.
     pub(crate) fn runs_in_the_machine(&self) -> bool {
         self.kind == Kind::Integration && IN_THE_MACHINE.contains(&self.package.as_str())

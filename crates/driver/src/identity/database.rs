@@ -61,14 +61,18 @@ impl Database {
     /// A sentence that names the file: not a regular file, too large, not readable.
     pub fn of_host() -> Result<Database, String> {
         let switch = read(Path::new("/etc/nsswitch.conf"))?;
-        let more = [(Topic::Passwd, "passwd:"), (Topic::Group, "group:")];
+        // Asking means starting a program, which takes longer than all else that is learned about the host.
+        let idle = !MEMBERSHIPS.iter().any(|path| Path::new(path).exists());
+        let group: &[&str] = if idle { &["files", "compat", "systemd"] } else { &["files", "compat"] };
+        let more =
+            [(Topic::Passwd, "passwd:", ["files", "compat"].as_slice()), (Topic::Group, "group:", group)];
         Ok(Database {
             passwd: read(Path::new("/etc/passwd"))?,
             group: read(Path::new("/etc/group"))?,
             more: more
                 .into_iter()
-                .filter(|(_, key)| names_more(&switch, key))
-                .map(|(topic, _)| topic)
+                .filter(|(_, key, known)| names_more(&switch, key, known))
+                .map(|(topic, ..)| topic)
                 .collect(),
         })
     }
@@ -83,8 +87,19 @@ impl Database {
     }
 }
 
-/// Whether a line such as `passwd: files systemd` names something besides files.
-fn names_more(switch: &str, key: &str) -> bool {
+/// Where the source `systemd` learns which groups a user of the files is in: its services and its record files, see
+/// nss-systemd(8). Where none of them is, it knows nothing that the files do not say.
+const MEMBERSHIPS: [&str; 6] = [
+    "/run/systemd/userdb",
+    "/etc/userdb",
+    "/run/userdb",
+    "/run/host/userdb",
+    "/usr/local/lib/userdb",
+    "/usr/lib/userdb",
+];
+
+/// Whether a line such as `passwd: files systemd` names something besides what is `known`.
+fn names_more(switch: &str, key: &str, known: &[&str]) -> bool {
     let line = switch.lines().find_map(|line| line.trim_start().strip_prefix(key)).unwrap_or_default();
     let line = line.split('#').next().unwrap_or_default();
     let mut inside = false;
@@ -92,7 +107,7 @@ fn names_more(switch: &str, key: &str) -> bool {
         // Actions such as [NOTFOUND=return] are no sources.
         let action = inside || word.starts_with('[');
         inside = action && !word.ends_with(']');
-        !action && !matches!(word, "files" | "compat")
+        !action && !known.contains(&word)
     })
 }
 
@@ -219,11 +234,14 @@ mod tests {
 
     #[test]
     fn more_than_files_is_seen() {
-        assert!(names_more("passwd:         files systemd\n", "passwd:"));
-        assert!(names_more("group: sss files\n", "group:"));
-        assert!(!names_more("passwd: files [NOTFOUND=return] # sss\n", "passwd:"));
-        assert!(!names_more("passwd: files [!UNAVAIL=return SUCCESS=continue]\n", "passwd:"));
-        assert!(!names_more("", "passwd:"));
+        let files = ["files", "compat"];
+        assert!(names_more("passwd:         files systemd\n", "passwd:", &files));
+        assert!(names_more("group: sss files\n", "group:", &files));
+        assert!(!names_more("passwd: files [NOTFOUND=return] # sss\n", "passwd:", &files));
+        assert!(!names_more("passwd: files [!UNAVAIL=return SUCCESS=continue]\n", "passwd:", &files));
+        assert!(!names_more("", "passwd:", &files));
+        assert!(!names_more("group: files systemd\n", "group:", &["files", "systemd"]));
+        assert!(names_more("group: files systemd ldap\n", "group:", &["files", "systemd"]));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::task::{Resolver, Task, TaskError};
 use bivouac_cgroup::{Group, GroupName, GroupPath, Plan};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{ExecuteBit, Init, Process};
-use bivouac_shim::client::{Client, ClientError, Launched, Place, Session, Watch};
+use bivouac_shim::client::{Client, ClientError, Launched, Place, Program, Session, Watch};
 use bivouac_shim::protocol::{
     self, Exec, Launch, Leftovers, OnStarterGone, Refusal, Stream, StreamsKind, TaskStats,
 };
@@ -34,11 +34,9 @@ use bivouac_shim::recover::{self, Found, RecoverError};
 use bivouac_shim::status::{Exit, Status};
 use bivouac_sys::clone::Child;
 use bivouac_sys::features::KernelFeatures;
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// How long setting up a sandbox may take: a mount that hangs, a memory limit that lets nothing in.
@@ -183,6 +181,7 @@ pub struct Engine {
     layers: DiskLayers,
     numbers: numbers::DiskNumbers,
     shims: Group,
+    program: OnceLock<Program>,
     children: Mutex<Vec<Child>>,
 }
 
@@ -203,7 +202,8 @@ impl Engine {
         let shims = shims.create()?;
         let layers = DiskLayers::new(&places);
         let numbers = numbers::DiskNumbers(places.run.join("numbers"));
-        Ok(Engine { places, features, cgroups, layers, numbers, shims, children: Mutex::new(Vec::new()) })
+        let (program, children) = (OnceLock::new(), Mutex::new(Vec::new()));
+        Ok(Engine { places, features, cgroups, layers, numbers, shims, program, children })
     }
 
     /// The host's control groups, for placing tasks.
@@ -280,10 +280,9 @@ impl Engine {
         disk::prepare(&request.directories, task)?;
         let group = self.group(&task.cgroup)?;
         let entrance = self.shims.entrance()?;
-        let program = CString::new(self.places.shim.as_os_str().as_bytes()).unwrap_or_default();
         let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
-        let place =
-            Place { program: &program, cgroup: entrance.unified.as_ref().map(AsFd::as_fd), tasks: &tasks };
+        let program = self.program()?;
+        let place = Place { program, cgroup: entrance.unified.as_ref().map(AsFd::as_fd), tasks: &tasks };
         let (mut client, child) = place.start()?;
         self.keep(child);
         let (streams, descriptors) = order_streams(streams);
@@ -314,6 +313,15 @@ impl Engine {
             notes: task.notes.clone(),
             client,
         })
+    }
+
+    /// The shim's program, opened at the first start.
+    fn program(&self) -> Result<&Program, EngineError> {
+        if let Some(program) = self.program.get() {
+            return Ok(program);
+        }
+        let program = Program::open(&self.places.shim)?;
+        Ok(self.program.get_or_init(|| program))
     }
 
     /// Makes the task's groups. What an earlier run left in a group that the client named is killed first.

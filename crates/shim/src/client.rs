@@ -13,13 +13,16 @@ use bivouac_sandbox::model::TerminalSize;
 use bivouac_sys::Errno;
 use bivouac_sys::clone::Child;
 use bivouac_sys::exec::StringArray;
+use bivouac_sys::mount::{Propagation, Reach, mount_setattr};
 use bivouac_sys::spawn::{Spawn, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, socketpair};
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -90,11 +93,43 @@ impl From<FrameError> for ClientError {
     }
 }
 
+/// The shim's program, opened on a read-only mount of its own.
+///
+/// A process that enters a task is the shim's program until its `execve`, and a root task can open it there
+/// (`/proc/PID/exe`). Through this mount nobody changes its bytes, mode or owner.
+#[derive(Debug)]
+pub struct Program {
+    path: CString,
+    /// What `execve` is given: the name of `_mount` in the process that starts it.
+    opened: CString,
+    _mount: OwnedFd,
+}
+
+impl Program {
+    /// Opens the program at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::Start`]: it is not there, or this process may not make mounts.
+    pub fn open(path: &Path) -> Result<Program, ClientError> {
+        let failed = |errno| ClientError::Start { program: path.display().to_string(), errno };
+        let file = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+        let clone =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let mount = open_tree(&file, c"", clone).map_err(failed)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        mount_setattr(mount.as_fd(), Reach::One, u64::from(attributes.bits()), Propagation::Private)
+            .map_err(failed)?;
+        let opened = CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd())).unwrap_or_default();
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+        Ok(Program { path, opened, _mount: mount })
+    }
+}
+
 /// Where a shim is started.
 #[derive(Debug)]
 pub struct Place<'a> {
     /// The program.
-    pub program: &'a CStr,
+    pub program: &'a Program,
     /// The cgroup v2 directory of all shims.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Opened `tasks` files of the shims' groups in v1 hierarchies.
@@ -108,16 +143,16 @@ impl Place<'_> {
     /// # Errors
     /// [`ClientError::Start`].
     pub fn start(&self) -> Result<(Client, Child), ClientError> {
-        let program = || self.program.to_string_lossy().into_owned();
+        let program = || self.program.path.to_string_lossy().into_owned();
         let failed = |errno| ClientError::Start { program: program(), errno };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(failed)?;
         let null =
             openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-        let arguments = StringArray::new(vec![self.program.to_owned(), CString::from(c"3")]);
+        let arguments = StringArray::new(vec![self.program.path.clone(), CString::from(c"3")]);
         let environment = StringArray::new(Vec::new());
         let child = spawn(&Spawn {
-            program: self.program,
+            program: &self.program.opened,
             arguments: &arguments,
             environment: &environment,
             descriptors: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()],

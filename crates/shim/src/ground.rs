@@ -9,9 +9,8 @@ use bivouac_sys::Errno;
 use bivouac_sys::clone::{Child, CloneArgs, OneThread, clone_into};
 use bivouac_sys::exec::close_between;
 use bivouac_sys::features::KernelFeatures;
-use bivouac_sys::mount::{Propagation, Reach, mount_setattr};
 use bivouac_sys::signal;
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::process::{Pid, PidfdFlags, getsid, kill_process_group, pidfd_open};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -21,8 +20,6 @@ const SIGKILL: i32 = 9;
 const ABOVE: i32 = 512;
 /// How long what was killed in the group may take to be gone before its removal is given up.
 const REMOVE_WITHIN: Duration = Duration::from_secs(5);
-const MOUNT_ATTR_RDONLY: u64 = 1;
-const MOUNT_ATTR_NOSUID: u64 = 2;
 
 /// A sandbox and its control group, and the proof that this process may clone itself.
 #[derive(Debug)]
@@ -218,13 +215,12 @@ impl Ground {
     }
 }
 
-/// This very program on a read-only mount of its own: whoever gets hold of it in the task cannot write to it.
+/// This very program. Whoever gets hold of it in the task must not be able to change it, so it has to run from the
+/// read-only mount that [`crate::client::Program`] makes.
 fn own_program() -> Result<OwnedFd, Errno> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let program = open_tree(rustix::fs::CWD, c"/proc/self/exe", flags)?;
-    let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID;
-    mount_setattr(program.as_fd(), Reach::One, attributes, Propagation::Private)?;
-    Ok(program)
+    let program = openat(CWD, c"/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let read_only = fstatvfs(&program)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if read_only { Ok(program) } else { Err(Errno::PERM) }
 }
 
 /// Kills and removes the group that a dead shim left. A group that is gone already is done.

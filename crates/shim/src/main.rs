@@ -52,6 +52,8 @@ fn main() -> ExitCode {
 fn serve(number: i32) -> Result<(), Errno> {
     let socket = only(number)?;
     credentials::forbid_tracing()?;
+    // Started by a descriptor, it would be called by its number in lists of processes.
+    rustix::thread::set_name(c"bivouac-shim")?;
     signal::block_all()?;
     // Holds no directory busy, and what it makes is its own.
     rustix::process::chdir("/")?;

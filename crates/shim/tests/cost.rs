@@ -169,7 +169,7 @@ fn a_shim_without_an_order_or_with_a_wrong_one_goes_away() {
     assert!(refused.to_string().contains("must be a launch"), "{refused}");
     bivouac_sys::wait::reap_blocking(shim.pidfd.as_fd()).unwrap();
     for wrong in [&["x"][..], &["2"], &["-1"], &[], &["3", "4"], &["77"]] {
-        let status = std::process::Command::new(program.to_str().unwrap()).args(wrong).status().unwrap();
+        let status = std::process::Command::new(rig::path()).args(wrong).status().unwrap();
         assert!(!status.success(), "{wrong:?}");
     }
 }

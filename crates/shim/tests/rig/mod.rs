@@ -6,12 +6,11 @@ use bivouac_cgroup::{DevicePolicy, Group, GroupName, GroupPath, Host, Limits, Pl
 use bivouac_sandbox::capability::CapSet;
 use bivouac_sandbox::model::*;
 use bivouac_sandbox::path::{HostPath, TaskPath};
-use bivouac_shim::client::{Client, ClientError, Launched, Place, Session};
+use bivouac_shim::client::{Client, ClientError, Launched, Place, Program, Session};
 use bivouac_shim::protocol::*;
 use bivouac_sys::clone::Child;
 use bivouac_sys::features::KernelFeatures;
 use serde_bytes::ByteBuf;
-use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -49,9 +48,13 @@ pub(crate) struct Rig {
 }
 
 /// The shim under test: another build of it with `BIVOUAC_SHIM_PROGRAM`.
-pub(crate) fn program() -> CString {
+pub(crate) fn path() -> PathBuf {
     let built = env!("CARGO_BIN_EXE_bivouac-shim");
-    CString::new(std::env::var("BIVOUAC_SHIM_PROGRAM").unwrap_or(built.to_owned())).unwrap()
+    std::env::var_os("BIVOUAC_SHIM_PROGRAM").map_or(PathBuf::from(built), PathBuf::from)
+}
+
+pub(crate) fn program() -> Program {
+    Program::open(&path()).unwrap()
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);

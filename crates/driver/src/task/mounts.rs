@@ -21,18 +21,18 @@ impl Resolver<'_> {
         let directories = &request.directories;
         let mut mounts = vec![
             bind(directories.shared.clone(), "/alloc", Access::ReadWrite)?,
-            bind(directories.shared.join("logs")?, "/alloc/logs", Access::ReadOnly)?,
+            below(&directories.shared, "logs", "/alloc/logs", Access::ReadOnly)?,
         ];
         if request.config.root_access == Access::ReadOnly {
             // What stays writable in a read-only root.
             for name in ["local", "tmp"] {
-                mounts.push(bind(directories.task.join(name)?, &format!("/{name}"), Access::ReadWrite)?);
+                mounts.push(below(&directories.task, name, &format!("/{name}"), Access::ReadWrite)?);
             }
         }
         match &directories.secrets {
             Secrets::Directory(source) => mounts.push(bind(source.clone(), "/secrets", Access::ReadWrite)?),
             Secrets::InTaskDirectory if request.config.root_access == Access::ReadOnly => {
-                mounts.push(bind(directories.task.join("secrets")?, "/secrets", Access::ReadWrite)?);
+                mounts.push(below(&directories.task, "secrets", "/secrets", Access::ReadWrite)?);
             }
             Secrets::InTaskDirectory => {}
         }
@@ -175,6 +175,15 @@ impl Resolver<'_> {
         }
         Ok(grants)
     }
+}
+
+/// A directory that a task could have replaced: links on the way to it are refused.
+fn below(top: &HostPath, name: &str, target: &str, access: Access) -> Result<Mount, TaskError> {
+    let mut mount = bind(top.join(name)?, target, access)?;
+    if let MountKind::Bind { route, .. } = &mut mount.what {
+        *route = Route::Beneath(top.clone());
+    }
+    Ok(mount)
 }
 
 fn bind(source: HostPath, target: &str, access: Access) -> Result<Mount, TaskError> {

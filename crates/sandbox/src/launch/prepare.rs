@@ -484,7 +484,8 @@ fn made_directory(
 
 fn devpts() -> Result<OwnedFd, Errno> {
     let context = fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")] {
+    // Terminals are few on a host (pty.max): without a limit one task takes them all.
+    for (key, value) in [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5"), ("max", "256")] {
         fsconfig_set_string(context.as_fd(), key, value)?;
     }
     fsconfig_create(context.as_fd())?;

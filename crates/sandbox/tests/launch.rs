@@ -47,7 +47,7 @@ fn only_three_descriptors(bench: &Bench<'_>) {
     assert_eq!(seen, "0\n1\n2\n3\n0\n");
 }
 
-/// Covers: 4-every-step
+/// Covers: 4-every-step, 1e-filter-skipped
 fn every_step_can_fail(bench: &Bench<'_>) {
     for step in Injected::all_steps() {
         for kind in [InjectedKind::Fail(bivouac_sys::Errno::NOMEM), InjectedKind::Kill] {

@@ -1,0 +1,158 @@
+//! Descriptors, the launcher's memory and the launcher's program: what a process of a task can get hold of.
+
+use crate::rig::{Bench, nightly, program, race, shim};
+use bivouac_driver::engine::EngineError;
+use rustix::io::{FdFlags, fcntl_setfd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
+
+/// Covers: CVE-2024-21626, 1a-inherited-fds, T102
+#[test]
+fn a_task_has_its_three_descriptors_and_no_way_out_by_its_directory() {
+    let Some(bench) = Bench::new("fds") else { return };
+    // A careless caller: descriptors of a directory of the host that survive an execve.
+    let leaky: Vec<_> = (0..200)
+        .map(|_| {
+            let directory = std::fs::File::open(bench.directory.path()).unwrap();
+            fcntl_setfd(&directory, FdFlags::empty()).unwrap();
+            directory
+        })
+        .collect();
+    let live = bench.attack("a", "fds", &["stay"]).ready();
+    let marker = bench.directory.path().to_str().unwrap();
+    let of_shim: Vec<_> = std::fs::read_dir(format!("/proc/{}/fd", live.shim_pid()))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|link| link.to_str() == Some(marker))
+        .collect();
+    assert!(of_shim.is_empty(), "the shim inherited {of_shim:?}");
+    let exec = live.exec(&["/fds", "look"]).unwrap();
+    for report in [exec, live.kill()] {
+        report.expect(&["fds"], "0 1 2");
+        report.expect(&["cwd"], "/");
+        report.expect(&["climb"], "top");
+        report.expect(&["enter.3", "enter.4", "enter.5", "enter.6"], "ENOENT");
+    }
+    drop(leaky);
+
+    for number in (3..=64).step_by(if nightly() { 1 } else { 5 }) {
+        let text =
+            bench.attack("a", "fds", &[]).option("work_dir", format!("/proc/self/fd/{number}")).refused();
+        assert!(text.contains("/proc/self/fd"), "{text}");
+    }
+    bench.finish();
+}
+
+/// Covers: CVE-2024-21626, T92
+#[test]
+fn an_exec_does_not_follow_its_directory_out_of_the_root() {
+    let Some(bench) = Bench::new("workdir") else { return };
+    let live = bench.attack("a", "fds", &["stay"]).option("work_dir", "/local/here").ready();
+    for number in 3..20 {
+        let link = format!("/proc/self/fd/{number}");
+        // Through the root's own name, since the working directory is a link the next time.
+        let planted = std::fs::remove_dir(bench.path("a/task/local/here"))
+            .or_else(|_| std::fs::remove_file(bench.path("a/task/local/here")));
+        planted.unwrap();
+        std::os::unix::fs::symlink(link, bench.path("a/task/local/here")).unwrap();
+        match live.exec(&["/fds", "look"]) {
+            Err(EngineError::Launch { .. }) => {}
+            Err(other) => panic!("{other}"),
+            Ok(report) => {
+                report.expect(&["climb"], "top");
+                assert!(report.get("cwd").starts_with('/'), "{}", report.text);
+            }
+        }
+    }
+    live.kill();
+    bench.finish();
+}
+
+/// Runs execs until the watch in the task has seen enough time; tells how many there were.
+fn execs(live: &crate::rig::Live<'_>, time: Duration, commands: &[&[&str]]) -> u32 {
+    let end = Instant::now() + time;
+    let mut done = 0;
+    while Instant::now() < end {
+        for command in commands {
+            match live.exec_within(command, Duration::from_secs(20)) {
+                Ok(_) | Err(EngineError::Launch { .. }) => done += 1,
+                Err(other) => panic!("exec {done}: {other}"),
+            }
+        }
+    }
+    done
+}
+
+/// Covers: CVE-2016-9962, CVE-2026-46333, T36, T97
+#[test]
+fn whoever_traces_an_exec_finds_nothing_that_the_task_did_not_have() {
+    let Some(bench) = Bench::new("trace") else { return };
+    let seconds = race().as_secs_f32() + 1.0;
+    let seconds = seconds.to_string();
+    // Something that only the face and the operator know.
+    let canary = String::from("an-operators-secret-0815");
+    let live = bench
+        .attack("a", "watch", &["trace", &seconds, "an-operators-", "secret-0815"])
+        .mighty()
+        .operator("allow_mount_paths", bivouac_driver::options::Value::texts([format!("/{canary}")]))
+        .ready();
+    std::fs::write(bench.path("a/task/broken"), [0u8; 64]).unwrap();
+    std::fs::set_permissions(bench.path("a/task/broken"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Every second one fails at its very last step.
+    let done = execs(&live, race(), &[&["/bin/true"], &["/broken"]]);
+    let report = live.end();
+    assert!(report.count("others.caught") > 0, "{done} execs:\n{}", report.text);
+    report.expect(&["others.fds", "others.roots", "others.caps", "others.needles"], "0");
+    report.expect(&["decoy.caught", "decoy.needles"], "1");
+    assert!(report.count("decoy.fds") > 0, "{}", report.text);
+    bench.finish();
+}
+
+/// Covers: CVE-2019-5736
+#[test]
+fn the_shims_program_cannot_be_changed_from_a_task() {
+    let Some(bench) = Bench::new("exe") else { return };
+    let before = (std::fs::read(shim()).unwrap(), std::fs::metadata(shim()).unwrap().ctime_nsec());
+    let text = bench.task("a", "/proc/self/exe", &[]).mighty().refused();
+    assert!(text.contains("/proc/self/exe"), "{text}");
+
+    // The kernel opens this interpreter before the launcher's program is gone.
+    std::fs::create_dir_all(bench.path("b/task/local")).unwrap();
+    let script = bench.path("b/task/local/script");
+    std::fs::write(&script, "#!/proc/self/exe\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::copy(program("watch"), bench.path("b/task/local/decoy")).unwrap();
+    let seconds = (race().as_secs_f32() + 1.0).to_string();
+    let live = bench.attack("b", "watch", &["exe", &seconds]).mighty().ready();
+    let done = execs(&live, race(), &[&["/watch", "quick"], &["/local/script"]]);
+    let report = live.end();
+    assert!(report.count("others.caught") > 0, "{done} execs:\n{}", report.text);
+    report.expect(&["others.chmod", "others.chown", "others.open", "others.xattr"], "0");
+    report.expect(&["decoy.caught", "decoy.chmod", "decoy.chown", "decoy.xattr"], "1");
+    assert!(before.0 == std::fs::read(shim()).unwrap());
+    assert_eq!(before.1, std::fs::metadata(shim()).unwrap().ctime_nsec(), "not even its mode was touched");
+    bench.finish();
+}
+
+/// Covers: 1a-shared-memory-oom
+#[test]
+fn the_shim_outlives_lack_of_memory_and_stopped_execs() {
+    let Some(bench) = Bench::new("stopped") else { return };
+    let live = bench.attack("a", "watch", &["stop", "600"]).mighty().ready();
+    let shim = live.shim_pid();
+    let end = Instant::now() + race();
+    let (mut answered, mut stopped) = (0, 0);
+    while Instant::now() < end {
+        let asked = Instant::now();
+        match live.exec_within(&["/bin/true"], Duration::from_millis(300)) {
+            Ok(report) if report.status == 0 => answered += 1,
+            Ok(_) | Err(EngineError::Launch { .. }) => stopped += 1,
+            Err(other) => panic!("{other}"),
+        }
+        assert!(asked.elapsed() < Duration::from_secs(25), "an exec took {:?}", asked.elapsed());
+    }
+    assert_eq!(bench.engine.inspect(live.id()).unwrap().shim.pid, shim);
+    live.kill();
+    assert!(stopped > 0, "nothing was stopped in {answered} execs");
+    bench.finish();
+}

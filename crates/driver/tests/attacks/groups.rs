@@ -1,0 +1,172 @@
+//! Control groups: a task stays in its own, whatever it is and however it is asked to leave.
+
+use crate::rig::{Bench, PATIENCE, groups, until};
+use bivouac_cgroup::{GroupName, GroupPath, Placement};
+use bivouac_driver::options::Value;
+use bivouac_driver::signals::Signal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The lines of `/proc/PID/cgroup`.
+fn membership(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap()
+}
+
+/// The directory and file that freeze a group, and the words that freeze and thaw.
+fn freezer(group: &str) -> (PathBuf, &'static str, &'static str, PathBuf) {
+    let v1 = Path::new("/sys/fs/cgroup/freezer").join(group);
+    if v1.exists() {
+        return (v1.join("freezer.state"), "FROZEN", "THAWED", v1);
+    }
+    let v2 = Path::new("/sys/fs/cgroup").join(group);
+    (v2.join("cgroup.freeze"), "1", "0", v2)
+}
+
+/// Covers: CVE-2022-0492, 2-cgroup-files, T40, T84, T86, T87
+#[test]
+fn a_task_stays_in_its_group_and_the_shim_outside() {
+    let Some(bench) = Bench::new("groups") else { return };
+    let live = bench.attack("a", "trees", &["stay"]).mighty().ready();
+    let (task, shim) = (membership(live.started.pid), membership(live.shim_pid()));
+    let own = groups(&bench.group("a"));
+    assert_eq!(own.len(), 1, "{own:?}");
+    let name = own.first().unwrap();
+    assert!(task.contains(name) && !shim.contains(&format!("{name}\n")), "{task}{shim}");
+    let exec = live.exec(&["/trees", "attack"]).unwrap();
+    exec.expect(&["mounts.cgroup"], "0");
+    exec.expect(&["cgroup.mount", "cgroup2.mount"], "EPERM");
+    assert_ne!(exec.get("sys.mkdir"), "OK");
+    let (file, ..) = freezer(name);
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata(file).unwrap().uid(), 0, "nothing was handed to the task's user");
+    live.kill();
+    let private = bench.attack("b", "trees", &["attack"]).mighty().option("cgroup_mode", "private").run();
+    private.expect(&["mounts.cgroup"], "0");
+    assert_ne!(private.get("sys.mkdir"), "OK");
+    for bad in ["..", ".", "a/b", "/a", "", "a\nb", "../../x"] {
+        assert!(GroupName::new(bad).is_err(), "{bad:?}");
+    }
+    bench.finish();
+}
+
+/// Covers: T49, T50, T107, X29, 2-bomb-zombies
+#[test]
+fn daemons_and_orphans_die_with_the_task_in_every_pid_mode() {
+    let Some(bench) = Bench::new("daemons") else { return };
+    for mode in ["private", "host"] {
+        for first_gone in [false, true] {
+            let id = format!("{mode}-{first_gone}");
+            // Daemons in sessions of their own, with the output closed so that nobody waits for it.
+            let leave = if first_gone { "exit 0" } else { "sleep 1000" };
+            let script = format!(
+                "for n in 1 2 3; do (setsid sleep 4711 >/dev/null 2>&1 &) ; done; echo 'ready = yes'; {leave}"
+            );
+            let live = bench.task(&id, "/bin/sh", &["-c", &script]).option("pid_mode", mode).ready();
+            let group = bench.group(&id);
+            let name = groups(&group).first().unwrap().clone();
+            let members = move || -> usize {
+                let (.., directory) = freezer(&name);
+                let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+                text.lines().count()
+            };
+            if first_gone {
+                let id = live.id().to_owned();
+                until("the first process has ended", || {
+                    bench.engine.inspect(&id).is_ok_and(|status| status.exit.is_some())
+                });
+            } else {
+                assert!(members() >= 4, "{id}: {}", members());
+            }
+            let id = live.id().to_owned();
+            let stopped = Instant::now();
+            bench.engine.stop(&id, Signal::TERM, Duration::from_millis(100)).unwrap();
+            bench.engine.destroy(&id, true).unwrap();
+            assert!(stopped.elapsed() < PATIENCE / 2, "{:?}", stopped.elapsed());
+            assert_eq!(members(), 0, "{id}");
+            assert_eq!(groups(&group), Vec::<String>::new());
+        }
+    }
+    bench.finish();
+}
+
+/// Covers: T82, T83, T88, T89, X19
+#[test]
+fn frozen_and_occupied_groups_are_ended_and_never_hang() {
+    let Some(bench) = Bench::new("frozen") else { return };
+    let live = bench.attack("a", "fds", &["stay"]).ready();
+    let name = groups(&bench.group("a")).first().unwrap().clone();
+    let (file, freeze, thaw, directory) = freezer(&name);
+    std::fs::write(&file, freeze).unwrap();
+    until("the group is frozen", || {
+        let text = std::fs::read_to_string(directory.join("cgroup.events")).unwrap_or_default();
+        text.contains("frozen 1")
+            || std::fs::read_to_string(&file).is_ok_and(|state| state.trim() == "FROZEN")
+    });
+    let text = live.exec(&["/fds", "look"]).map(|report| report.text).unwrap_err().to_string();
+    assert!(text.contains("paused") || text.contains("frozen"), "{text}");
+    // The kill of a frozen task works, and takes the group away.
+    live.kill();
+    assert_eq!(groups(&bench.group("a")), Vec::<String>::new());
+    let _ = thaw;
+
+    // A group that the client named, with a stray process and a nested group in it, left frozen.
+    let given = format!("{}-given", bench.group("b"));
+    let place = |hierarchy: &Path| hierarchy.join(&given);
+    let hierarchies: Vec<PathBuf> = crate::rig::controllers();
+    for hierarchy in &hierarchies {
+        std::fs::create_dir_all(place(hierarchy).join("nested")).unwrap();
+    }
+    let mut stray = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let (file, freeze, _, directory) = freezer(&given);
+    std::fs::write(directory.join("cgroup.procs"), stray.id().to_string()).unwrap();
+    std::fs::write(&file, freeze).unwrap();
+    let start = || {
+        let attack = bench.attack("b", "fds", &["stay"]).change(|request| {
+            request.placement =
+                Placement::Ours { parent: GroupPath::ROOT, name: GroupName::new(given.clone()).unwrap() };
+        });
+        attack.start()
+    };
+    // Either the stray process is ended and the task starts, or the start is refused by name; never both in one group.
+    let (mut tries, deadline) = (0, Instant::now() + PATIENCE);
+    let live = loop {
+        tries += 1;
+        match start() {
+            Ok(live) => break live,
+            Err(error) => assert!(error.to_string().contains(&given), "{error}"),
+        }
+        assert!(Instant::now() < deadline && tries < 5, "it never starts");
+    };
+    until("the stray process is gone", || stray.try_wait().unwrap().is_some());
+    live.kill();
+    for hierarchy in &hierarchies {
+        let _ = std::fs::remove_dir(place(hierarchy).join("nested"));
+        let _ = std::fs::remove_dir(place(hierarchy));
+    }
+    bench.finish();
+}
+
+/// Covers: T78, T111
+#[test]
+fn what_a_child_uses_is_counted_in_the_task_and_its_end_for_lack_of_memory_is_told() {
+    let Some(bench) = Bench::new("counted") else { return };
+    let live = bench.attack("a", "bomb", &["memory", "anonymous", "48", "stay"]).ready();
+    let stats = bench.engine.stats(live.id()).unwrap();
+    assert!(format!("{stats:?}").len() > 100);
+    live.kill();
+    // The child is killed, the first process tells its status: 128 + 9.
+    let script = "/bomb memory anonymous 256; echo \"status = $?\"; exit 7";
+    let live =
+        bench.task("b", "/bin/sh", &["-c", script]).change(|request| request.resources.memory_mib = Some(64));
+    bench.place("b", "bomb");
+    let live = live.start().unwrap();
+    let id = live.id().to_owned();
+    until("the shell has ended", || bench.engine.inspect(&id).is_ok_and(|status| status.exit.is_some()));
+    let exit = bench.engine.inspect(&id).unwrap().exit.unwrap();
+    assert_eq!((exit.ending.code(), exit.oom_kills), (7, 1), "{exit:?}");
+    let report = live.end();
+    report.expect(&["status"], "137");
+    let tmpfs = Value::map([("type", Value::from("tmpfs")), ("target", Value::from("/memory"))]);
+    assert!(bench.attack("c", "fds", &[]).option("mount", Value::List(vec![tmpfs])).run().status == 0);
+    bench.finish();
+}

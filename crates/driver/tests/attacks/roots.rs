@@ -1,0 +1,510 @@
+//! The root and what is mounted in it: no attack through links, races, names or kept layers reaches the host.
+
+use crate::rig::{Bench, all, nightly, program, race, tree, until};
+use bivouac_driver::options::Value;
+use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Route, Trust};
+use bivouac_sandbox::{HostPath, TaskPath};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+fn volume(source: &Path, target: &str) -> Mount {
+    let what = MountKind::Bind {
+        source: HostPath::new(source).unwrap(),
+        route: Route::Anywhere,
+        access: Access::ReadWrite,
+        trust: Trust::Stripped,
+        propagation: Propagation::Private,
+    };
+    Mount { target: TaskPath::new(target).unwrap(), what }
+}
+
+/// Covers: CVE-2021-30465, CVE-2024-45310, CVE-2025-52881
+#[test]
+fn a_sibling_that_swaps_a_mount_target_gains_nothing() {
+    let Some(bench) = Bench::new("target") else { return };
+    let (victim, data) = (bench.victim("victim"), bench.victim("data"));
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let pattern = kernel();
+    for place in ["alloc/there", "alloc/there/in"] {
+        std::fs::create_dir_all(bench.path("a").join(place)).unwrap();
+    }
+    symlink(&victim.path, bench.path("a/alloc/link")).unwrap();
+    let climbing = "../".repeat(12) + victim.path.strip_prefix("/").unwrap().to_str().unwrap();
+    symlink(climbing, bench.path("a/alloc/climb")).unwrap();
+    symlink("/proc/1/root", bench.path("a/alloc/magic")).unwrap();
+    for link in ["link", "climb", "magic"] {
+        let flip = ["flip", "/alloc/there", &format!("/alloc/{link}")];
+        let sibling = bench.attack("sibling", "root", &flip).change(|request| {
+            request.directories.shared = HostPath::new(bench.path("a/alloc")).unwrap();
+        });
+        let sibling = sibling.ready();
+        let end = Instant::now() + race() / 3;
+        let (mut starts, mut refused) = (0, 0);
+        while Instant::now() < end {
+            // One target that is there, and one that must be made.
+            for target in ["/alloc/there/in", "/alloc/there/new/deeper"] {
+                let attack = bench.attack("a", "root", &["mounts"]);
+                let attack = attack.change(|request| request.mounts = vec![volume(&data.path, target)]);
+                match attack.start() {
+                    Ok(live) => {
+                        let report = live.end();
+                        assert!(!report.text.contains("/victim"), "{}", report.text);
+                        starts += 1;
+                    }
+                    Err(error) => {
+                        assert!(error.to_string().contains("/alloc"), "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        assert!(starts + refused > 2, "{starts} starts, {refused} refused");
+        sibling.kill();
+        victim.unharmed();
+        data.unharmed();
+    }
+    assert_eq!(pattern, kernel());
+    bench.finish();
+}
+
+/// Covers: CVE-2021-30465, T21
+#[test]
+fn a_task_that_swaps_a_source_below_an_allowed_path_does_not_get_the_host() {
+    let Some(bench) = Bench::new("source") else { return };
+    let victim = bench.victim("victim");
+    let shared = bench.path("shared");
+    for name in ["", "sub", "sub/dir"] {
+        std::fs::create_dir_all(shared.join(name)).unwrap();
+        std::fs::set_permissions(shared.join(name), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    std::fs::create_dir(victim.path.join("dir")).unwrap();
+    std::fs::write(victim.path.join("dir/secret"), "CANARY").unwrap();
+    let before = tree(&victim.path);
+    symlink(&victim.path, shared.join("link")).unwrap();
+    let flip = ["flip", "/shared/sub", "/shared/link"];
+    let sibling = bench.attack("sibling", "root", &flip).bind(&shared, "/shared").ready();
+    let end = Instant::now() + race();
+    let (mut starts, mut refused) = (0, 0);
+    while Instant::now() < end {
+        let source = shared.join("sub/dir");
+        let mount = [("source", Value::from(source.to_str().unwrap())), ("target", Value::from("/volume"))];
+        let attack = bench.attack("a", "root", &["read", "/volume/secret"]);
+        let attack = attack.operator("allow_mount_paths", Value::texts([shared.to_str().unwrap()]));
+        match attack.option("mount", Value::List(vec![Value::map(mount)])).start() {
+            Ok(live) => {
+                let report = live.end();
+                report.expect(&["read./volume/secret"], "ENOENT");
+                starts += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(starts > 0 && refused > 0, "no race: {starts} starts, {refused} refused");
+    sibling.kill();
+    assert_eq!(tree(&victim.path), before);
+    bench.finish();
+}
+
+/// Covers: CVE-2023-0386, 2-suid, T6, T8, T13, T58
+#[test]
+fn what_a_task_does_to_the_hosts_directories_stays_in_its_layer_and_gains_nothing() {
+    let Some(bench) = Bench::new("layer") else { return };
+    let host = bench.victim("package");
+    let secret = bench.victim("secret");
+    for (name, mode) in [("moved", 0o644), ("doomed", 0o644), ("state", 0o4755), ("group", 0o2755)] {
+        let path = host.path.join(name);
+        std::fs::copy(program("state"), &path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let before = tree(&host.path);
+    std::fs::create_dir_all(bench.path("a/task/local")).unwrap();
+    let report =
+        bench.attack("a", "root", &["write", "/package"]).shows(&host.path, "/package").mighty().run();
+    // It could write: what follows is not true for want of trying.
+    let could = ["create", "mkdir", "overwrite", "chmod", "chown", "rename", "unlink", "top", "suid"];
+    for act in could {
+        report.expect(&[&format!("{act}./package")], "OK");
+    }
+    assert_ne!(report.get("whiteout./package"), "OK", "a whiteout is a device");
+    assert_eq!(tree(&host.path), before, "the host's package was changed");
+
+    // The kept layer, with whatever attributes it could plant, means nothing at the next start.
+    let args = [
+        "look",
+        "/package/planted-directory",
+        "/package/planted-directory/marker",
+        "/package/marker",
+        "/package/doomed",
+    ];
+    let report = bench.attack("a", "root", &args).shows(&host.path, "/package").mighty().run();
+    report.expect(&["look./package/planted-directory/marker", "look./package/doomed"], "ENOENT");
+    assert!(report.get("look./package/planted-directory").starts_with("40755"), "{}", report.text);
+    assert!(report.get("look./package/marker").contains(" 4321:4321"), "{}", report.text);
+
+    // Attributes put into the upper layer from outside, as a broken kernel might let a task: not followed.
+    let upper = bench.path("a/private/package/upper");
+    let planted = upper.join("planted-directory");
+    for (name, value) in [("trusted.overlay.redirect", "/secret"), ("trusted.overlay.metacopy", "")] {
+        rustix::fs::setxattr(&planted, name, value.as_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    match bench.attack("a", "root", &args).shows(&host.path, "/package").mighty().start() {
+        Ok(live) => {
+            let report = live.end();
+            assert!(!report.get("look./package/planted-directory/marker").contains("ino"), "{}", report.text);
+        }
+        Err(error) => assert!(error.to_string().contains("/package"), "{error}"),
+    }
+    secret.unharmed();
+
+    // Set-user-id programs of the host, of a volume and of the task itself give nobody anything.
+    let volume_dir = bench.victim("volume");
+    let suid = volume_dir.path.join("state");
+    std::fs::copy(program("state"), &suid).unwrap();
+    std::fs::set_permissions(&suid, std::fs::Permissions::from_mode(0o6755)).unwrap();
+    for path in ["/package/state", "/package/group", "/volume/state"] {
+        let attack = bench.attack("b", "state", &["run", path]);
+        let attack = attack.operator("allow_mount_paths", all(&[volume_dir.path.to_str().unwrap()]));
+        let mount =
+            [("source", Value::from(volume_dir.path.to_str().unwrap())), ("target", Value::from("/volume"))];
+        let report =
+            attack.shows(&host.path, "/package").option("mount", Value::List(vec![Value::map(mount)])).run();
+        report.expect(&["euid"], "65534");
+        report.expect(&["Uid"], "65534 65534 65534 65534");
+        report.expect(&["Gid"], "65534 65534 65534 65534");
+    }
+    // Outside, the same file does give: the check can fail.
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&suid)
+        .output()
+        .unwrap();
+    crate::rig::Report::of_host(&output).expect(&["euid"], "0");
+    bench.finish();
+}
+
+/// Covers: 1b-live-lower
+#[test]
+fn the_hosts_package_is_upgraded_under_running_tasks() {
+    let Some(bench) = Bench::new("upgrade") else { return };
+    let package = bench.path("package");
+    for name in ["", "dir", "gone", "turned"] {
+        std::fs::create_dir_all(package.join(name)).unwrap();
+        std::fs::write(package.join(name).join("file"), "old-text").unwrap();
+        std::fs::set_permissions(package.join(name), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let attack =
+        |id: &str, args: &[&str]| bench.attack(id, "root", args).user("root").shows(&package, "/package");
+    let holders: Vec<_> = ["dir", "gone", "turned"]
+        .iter()
+        .map(|name| {
+            let path = format!("/package/{name}");
+            attack(name, &["hold", &path]).ready()
+        })
+        .collect();
+    // As a package manager does it: new files renamed over old ones, directories removed and made anew, links.
+    for turn in 0..if nightly() { 200 } else { 20 } {
+        let text = if turn % 2 == 0 { "new-text" } else { "old-text" };
+        std::fs::write(package.join("dir/new"), text).unwrap();
+        std::fs::rename(package.join("dir/new"), package.join("dir/file")).unwrap();
+        let _ = std::fs::remove_dir_all(package.join("gone"));
+        let turned = package.join("turned");
+        if std::fs::symlink_metadata(&turned).unwrap().is_dir() {
+            std::fs::remove_dir_all(&turned).unwrap();
+            symlink("dir", &turned).unwrap();
+        } else {
+            std::fs::remove_file(&turned).unwrap();
+            std::fs::create_dir(&turned).unwrap();
+            std::fs::write(turned.join("file"), text).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::fs::write(package.join("dir/file"), "last-one").unwrap();
+    let before = tree(&package);
+    for (live, name) in holders.into_iter().zip(["dir", "gone", "turned"]) {
+        std::fs::write(bench.path(&format!("{name}/task/local/stop")), "").unwrap();
+        let report = live.end();
+        assert_eq!(report.status, 0, "{}", report.text);
+        assert!(
+            report.get("held").contains("old-text map old-text"),
+            "{name}: what was open stays: {}",
+            report.text
+        );
+    }
+    assert_eq!(tree(&package), before, "no write of a task reached the host");
+    let report = attack("new", &["read", "/package/dir/file", "/package/gone/file"]).run();
+    report.expect(&["read./package/dir/file"], "last-one");
+    report.expect(&["read./package/gone/file"], "ENOENT");
+    bench.finish();
+}
+
+/// Covers: CVE-2024-9407, T17, T19, T41
+#[test]
+fn odd_names_are_names_and_never_options() {
+    let Some(bench) = Bench::new("names") else { return };
+    let odd = [
+        "a,b:c",
+        "with space",
+        "back\\slash",
+        "lowerdir=x,upperdir=y",
+        "quote\"'",
+        "new\nline",
+        "per%cent",
+        "tab\there",
+        "ünïcode",
+    ];
+    for (number, name) in odd.iter().enumerate() {
+        let host = bench.victim(name);
+        std::fs::write(host.path.join("which"), format!("number {number}")).unwrap();
+        let id = format!("t{number}");
+        let below = format!("/shown/{name}");
+        let paths = [format!("{below}/which"), format!("/volume-{name}/which")];
+        let attack = bench.attack(&id, "root", &["read", &paths[0], &paths[1]]).change(|request| {
+            request.mounts = vec![volume(&host.path, &format!("/volume-{name}"))];
+            request.directories.private = HostPath::new(bench.path(&format!("private {name}"))).unwrap();
+        });
+        let report = attack.shows(&host.path, &below).run();
+        for path in paths {
+            let wanted = format!("read.{path} = number {number}");
+            assert!(report.text.contains(&wanted), "{name:?}:\n{}", report.text);
+        }
+    }
+    bench.finish();
+}
+
+/// Covers: CVE-2026-39822, T3, T15, T16, T17
+#[test]
+fn forty_spellings_of_a_way_out_end_inside() {
+    let Some(bench) = Bench::new("spellings") else { return };
+    let victim = bench.victim("victim");
+    std::fs::copy(program("state"), victim.path.join("state")).unwrap();
+    std::fs::set_permissions(victim.path.join("state"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let victim_now = tree(&victim.path);
+    let up = "../".repeat(12);
+    let out = victim.path.to_str().unwrap().trim_start_matches('/');
+    let links = [
+        ("absolute", format!("/{out}")),
+        ("climbing", format!("{up}{out}")),
+        ("magic", format!("/proc/1/root/{out}")),
+        ("own", format!("/proc/self/root/{out}")),
+        ("descriptor", "/proc/self/fd/3".to_owned()),
+    ];
+    let local = bench.path("a/task/local");
+    std::fs::create_dir_all(&local).unwrap();
+    std::fs::set_permissions(&local, std::fs::Permissions::from_mode(0o777)).unwrap();
+    for (name, target) in &links {
+        symlink(target, local.join(name)).unwrap();
+    }
+    let mut tried = 0;
+    for (name, _) in &links {
+        for spelling in [
+            format!("/local/{name}"),
+            format!("/local/{name}/"),
+            format!("/local/{name}/."),
+            format!("//local/{name}"),
+            format!("/local/./{name}"),
+            format!("/local//{name}//"),
+            format!("/local/{name}/sub"),
+            format!("local/{name}"),
+        ] {
+            tried += 1;
+            // As a command, as a working directory, and as a place for a mount.
+            let command = bench.task("a", &format!("{spelling}/state"), &[]).start();
+            assert!(
+                command.is_err(),
+                "{spelling} ran {}",
+                command.map(|live| live.kill().text).unwrap_or_default()
+            );
+            if let Ok(live) =
+                bench.attack("a", "fds", &["look"]).option("work_dir", spelling.as_str()).start()
+            {
+                let report = live.end();
+                report.expect(&["climb"], "top");
+                assert!(report.get("cwd").starts_with('/'), "{spelling}: {}", report.text);
+            }
+            if tried % 4 == 0 || nightly() {
+                let attack = bench.attack("a", "root", &["mounts"]).bind(&victim.path, &spelling);
+                if let Ok(live) = attack.start() {
+                    live.end();
+                }
+            }
+        }
+    }
+    assert_eq!(tried, 40);
+    assert_eq!(tree(&victim.path), victim_now);
+    bench.finish();
+}
+
+/// Covers: CVE-2026-48749, CVE-2018-15664
+#[test]
+fn top_names_that_became_links_are_refused_by_name() {
+    let Some(bench) = Bench::new("tops") else { return };
+    let victim = bench.victim("victim");
+    for (number, name) in
+        ["task/local", "task/tmp", "task/secrets", "alloc/logs", "private/generated", "private/usr"]
+            .iter()
+            .enumerate()
+    {
+        let id = format!("t{number}");
+        bench.attack(&id, "fds", &[]).option("hostname", "name").run();
+        let place = bench.path(&id).join(name);
+        std::fs::remove_dir_all(&place).unwrap();
+        symlink(&victim.path, &place).unwrap();
+        let text = bench.attack(&id, "fds", &[]).option("hostname", "name").refused();
+        assert!(text.contains(name.split('/').next_back().unwrap()), "{name}: {text}");
+        victim.unharmed();
+    }
+    bench.finish();
+}
+
+/// Covers: CVE-2022-23648, CVE-2019-14271
+#[test]
+fn nothing_of_the_root_steers_hangs_or_runs_in_the_launcher() {
+    let Some(bench) = Bench::new("steer") else { return };
+    let plain = Instant::now();
+    bench.attack("plain", "state", &[]).run().expect(&["home"], "/nonexistent");
+    let plain = plain.elapsed();
+    let marker = bench.path("bait-ran");
+    let etc = bench.path("a/task/etc");
+    std::fs::create_dir_all(&etc).unwrap();
+    let fifo = std::process::Command::new("mkfifo").arg(etc.join("passwd")).status().unwrap();
+    assert!(fifo.success());
+    std::fs::write(etc.join("group"), "nogroup:x:0:nobody\nnobody:x:0:\n").unwrap();
+    symlink("/dev/zero", etc.join("nsswitch.conf")).unwrap();
+    std::fs::File::create(etc.join("hosts")).unwrap().set_len(1 << 30).unwrap();
+    // Whatever the launcher would run or load from the root, it would find this.
+    for name in [
+        "bin/sh",
+        "bin/id",
+        "lib64/ld-linux-x86-64.so.2",
+        "lib/x86_64-linux-gnu/libc.so.6",
+        "usr/bin/xz",
+        "usr/bin/git",
+        "sbin/modprobe",
+    ] {
+        let bait = bench.path("a/task").join(name);
+        std::fs::create_dir_all(bait.parent().unwrap()).unwrap();
+        std::fs::write(&bait, format!("#!/bin/sh\ntouch {}\n", marker.display())).unwrap();
+        std::fs::set_permissions(&bait, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let nothing = Value::map([("/no-such-directory", Value::from("/none"))]);
+    let begun = Instant::now();
+    let report = bench.attack("a", "state", &[]).operator("chroot_env", nothing).run();
+    assert!(begun.elapsed() < plain * 3 + Duration::from_secs(2), "{:?} beside {plain:?}", begun.elapsed());
+    report.expect(&["Uid"], "65534 65534 65534 65534");
+    report.expect(&["Gid"], "65534 65534 65534 65534");
+    report.expect(&["Groups"], "65534");
+    report.expect(&["home"], "/nonexistent");
+    assert!(!marker.exists(), "something of the root was run on the host");
+    bench.finish();
+}
+
+/// Covers: CVE-2021-44731, T138
+#[test]
+fn a_foreign_run_directory_is_never_adopted() {
+    use bivouac_driver::engine::{Engine, Places};
+    let Some(bench) = Bench::new("foreign") else { return };
+    let places = |name: &str| Places {
+        run: bench.path(name),
+        copies: bench.path("copies"),
+        shim: crate::rig::shim(),
+        shims: format!("bivouac-test-foreign-{}-shims", std::process::id()),
+    };
+    let victim = bench.victim("victim");
+    for (name, make) in [
+        (
+            "owned",
+            &(|path: &Path| {
+                std::fs::create_dir(path).unwrap();
+                std::os::unix::fs::chown(path, Some(1000), Some(1000)).unwrap();
+            }) as &dyn Fn(&Path),
+        ),
+        ("open", &|path: &Path| {
+            std::fs::create_dir(path).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        }),
+        ("link", &|path: &Path| symlink(&victim.path, path).unwrap()),
+        ("file", &|path: &Path| std::fs::write(path, "").unwrap()),
+    ] {
+        make(&bench.path(name));
+        let error = Engine::new(places(name)).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+    victim.unharmed();
+    // One that is made as the directory of a run beforehand: the run's id counts as taken.
+    let taken = bench.path("run/tasks/alloc%2fa");
+    symlink(&victim.path, &taken).unwrap();
+    let text = bench.attack("a", "fds", &[]).refused();
+    assert!(text.contains("already started"), "{text}");
+    victim.unharmed();
+    std::fs::remove_file(taken).unwrap();
+    bench.finish();
+}
+
+/// Covers: CVE-2026-31431
+#[test]
+fn a_copied_root_shares_no_inode_with_the_host() {
+    let Some(bench) = Bench::new("copy") else { return };
+    let usr = bench.path("hosts-usr");
+    std::fs::create_dir_all(usr.join("bin")).unwrap();
+    std::fs::copy(program("fds"), usr.join("bin/su")).unwrap();
+    let original = std::fs::metadata(usr.join("bin/su")).unwrap();
+    let inode = |mode: &str| {
+        let live = bench
+            .attack(mode, "fds", &["stay"])
+            .option("root", mode)
+            .operator("chroot_env", Value::map([(usr.to_str().unwrap(), Value::from("/usr"))]))
+            .change(|request| request.directories.own.clear())
+            .ready();
+        let path = format!("/proc/{}/root/usr/bin/su", live.started.pid);
+        let seen = std::fs::metadata(path).unwrap();
+        live.kill();
+        seen.ino()
+    };
+    // Read-only shows the host's own file, so the comparison can fail.
+    assert_eq!(inode("readonly"), original.ino());
+    assert_ne!(inode("copy"), original.ino());
+    bench.finish();
+}
+
+/// Covers: CVE-2019-14803, T5, T7
+#[test]
+fn a_user_of_the_host_reaches_nothing_that_tasks_made() {
+    let Some(bench) = Bench::new("private") else { return };
+    let live = bench.attack("a", "root", &["stay"]).user("root").ready();
+    let paths = [
+        "run",
+        "run/tasks",
+        "run/tasks/alloc%2fa",
+        "run/tasks/alloc%2fa/status.json",
+        "a/private",
+        "a/private/usr/upper",
+        "run/layers",
+    ];
+    for path in paths {
+        assert!(bench.path(path).exists(), "{path}");
+    }
+    let full: Vec<_> = paths.iter().map(|path| bench.path(path)).collect();
+    let ask = |uid: &str| {
+        let program = program("state");
+        let open = bench.path("state");
+        std::fs::copy(program, &open).unwrap();
+        let output = std::process::Command::new(open).args(["as", uid]).args(&full).output().unwrap();
+        crate::rig::Report::of_host(&output)
+    };
+    let (root, user) = (ask("0"), ask("1000"));
+    for path in &full {
+        let name = format!("stat.{}", path.display());
+        root.expect(&[&name], "OK");
+    }
+    for path in full.iter().filter(|path| !path.ends_with("run") && !path.ends_with("a/private")) {
+        user.expect(&[&format!("stat.{}", path.display())], "EACCES");
+    }
+    let mut live = live;
+    let list = live.exec(&["/root", "look", "/run", "/bivouac", "/.bivouac", "/run/bivouac"]).unwrap();
+    list.expect(&["look./bivouac", "look./.bivouac", "look./run/bivouac"], "ENOENT");
+    live.started.notes.clear();
+    live.kill();
+    until("its directories are gone", || !bench.path("run/tasks/alloc%2fa").exists());
+    bench.finish();
+}

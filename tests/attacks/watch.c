@@ -1,0 +1,237 @@
+/* A root task that lies in wait for processes which appear beside it.
+ *
+ *   watch trace SECONDS NEEDLE   attaches to each new process and takes stock of what it finds in it
+ *   watch exe SECONDS            reaches for the program of each new process and tries to change it
+ *   watch stop SECONDS           stops each new process, and lets it go at the end
+ *   watch quick                  ends at once: a process to be caught
+ *
+ * Each first sets out a decoy of its own, which must be found: a watch that sees nothing proves nothing. NEEDLE is
+ * given in two words, so that this program's own memory does not hold it in one piece. */
+#include "attack.h"
+#include <sys/ptrace.h>
+#include <sys/xattr.h>
+
+#define MOST 65536
+static char seen[MOST];
+static char needle[256];
+static long needle_length;
+static unsigned long own_caps;
+static dev_t root_dev;
+static ino_t root_ino;
+
+struct tally { int caught, unready, fds, needles, roots, caps, chmod, chown, open, xattr; };
+static struct tally others, decoys;
+static int decoy;
+
+static int is_ours(int pid)
+{
+	return pid <= 0 || pid >= MOST || pid == getpid();
+}
+
+/* The next process that was not there before; 0 when there is none. */
+static int newcomer(void)
+{
+	static DIR *proc;
+	struct dirent *entry;
+	if (!proc)
+		proc = opendir("/proc");
+	rewinddir(proc);
+	while ((entry = readdir(proc))) {
+		int pid = atoi(entry->d_name);
+		if (is_ours(pid) || seen[pid])
+			continue;
+		seen[pid] = 1;
+		return pid;
+	}
+	return 0;
+}
+
+static char *of(int pid, const char *what)
+{
+	static char path[4][128];
+	static int turn;
+	turn = (turn + 1) % 4;
+	snprintf(path[turn], sizeof path[turn], "/proc/%d/%s", pid, what);
+	return path[turn];
+}
+
+static int memory_holds_needle(int pid)
+{
+	FILE *maps = fopen(of(pid, "maps"), "re");
+	int mem = open(of(pid, "mem"), O_RDONLY | O_CLOEXEC), found = 0;
+	char line[512];
+	static char chunk[1 << 20];
+	while (maps && mem >= 0 && fgets(line, sizeof line, maps)) {
+		unsigned long from, to;
+		char right[8];
+		if (sscanf(line, "%lx-%lx %7s", &from, &to, right) != 3 || right[0] != 'r' || right[1] != 'w')
+			continue;
+		for (unsigned long at = from; at < to; at += sizeof chunk - 256) {
+			size_t want = to - at < sizeof chunk ? to - at : sizeof chunk;
+			ssize_t got = pread(mem, chunk, want, at);
+			if (got <= 0)
+				break;
+			if (memmem(chunk, got, needle, needle_length))
+				found = 1;
+		}
+	}
+	if (maps)
+		fclose(maps);
+	if (mem >= 0)
+		close(mem);
+	return found;
+}
+
+static void take_stock(int pid, struct tally *tally)
+{
+	tally->caught++;
+	char link[512];
+	ssize_t length = readlink(of(pid, "exe"), link, sizeof link - 1);
+	link[length < 0 ? 0 : length] = 0;
+	if (strstr(link, "shim"))
+		tally->unready++; /* between its clone and its execve: the moment that matters */
+	DIR *dir = opendir(of(pid, "fd"));
+	struct dirent *entry;
+	while (dir && (entry = readdir(dir))) {
+		int number = atoi(entry->d_name);
+		char name[64];
+		snprintf(name, sizeof name, "fd/%d", number);
+		length = readlink(of(pid, name), link, sizeof link - 1);
+		link[length < 0 ? 0 : length] = 0;
+		/* 3 may be the pipe on which a failure is told. */
+		if (entry->d_name[0] != '.' && number > 2 && !(number == 3 && !strncmp(link, "pipe:", 5))) {
+			tally->fds++;
+			if (tally == &others)
+				show("descriptor", "%d %s", number, link);
+		}
+	}
+	if (dir)
+		closedir(dir);
+	struct stat root;
+	if (stat(of(pid, "root"), &root) == 0 && (root.st_ino != root_ino || root.st_dev != root_dev))
+		tally->roots++;
+	const char *status = slurp(of(pid, "status")), *caps = strstr(status, "CapPrm:");
+	if (caps && strtoul(caps + 7, NULL, 16) & ~own_caps)
+		tally->caps++;
+	if (memory_holds_needle(pid))
+		tally->needles++;
+}
+
+static void trace(int pid, struct tally *tally)
+{
+	if (ptrace(PTRACE_ATTACH, pid, 0, 0) < 0)
+		return;
+	int how;
+	waitpid(pid, &how, __WALL);
+	if (WIFSTOPPED(how))
+		take_stock(pid, tally);
+	ptrace(PTRACE_DETACH, pid, 0, 0);
+	kill(pid, SIGCONT);
+}
+
+/* Nothing is changed even where the attack works: the same mode, the same owner, no byte written. */
+static void reach(int pid, struct tally *tally)
+{
+	struct stat own, other;
+	char name[64];
+	int fd = open(of(pid, "exe"), O_PATH | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	stat("/proc/self/exe", &own);
+	if (fstat(fd, &other) == 0 && (own.st_ino != other.st_ino || own.st_dev != other.st_dev)) {
+		tally->caught++;
+		snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+		tally->chmod += chmod(name, other.st_mode & 07777) == 0;
+		tally->chown += chown(name, other.st_uid, other.st_gid) == 0;
+		int file = open(name, O_WRONLY | O_CLOEXEC);
+		tally->open += file >= 0;
+		if (file >= 0)
+			close(file);
+		if (setxattr(name, "user.bivouac-test", "x", 1, 0) == 0) {
+			tally->xattr++;
+			removexattr(name, "user.bivouac-test");
+		}
+	}
+	close(fd);
+}
+
+static int set_out_decoy(const char *mode)
+{
+	int pid = fork();
+	if (pid)
+		return pid;
+	if (!strcmp(mode, "exe")) {
+		char *program[] = { "/local/decoy", "sleep", NULL };
+		execv(program[0], program);
+		_exit(1);
+	}
+	open("/proc/self/status", O_RDONLY);
+	open("/", O_RDONLY);
+	open("/", O_RDONLY);
+	char *kept = malloc(4096);
+	memcpy(kept, needle, needle_length);
+	__asm__ volatile("" : : "r"(kept) : "memory");
+	for (;;)
+		pause();
+}
+
+static void report(const char *who, struct tally *t)
+{
+	char name[64];
+#define ROW(field) snprintf(name, sizeof name, "%s." #field, who), show(name, "%d", t->field)
+	ROW(caught); ROW(unready); ROW(fds); ROW(needles); ROW(roots); ROW(caps);
+	ROW(chmod); ROW(chown); ROW(open); ROW(xattr);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "sleep"))
+		return stay();
+	if (argc > 1 && !strcmp(argv[1], "quick"))
+		return 0;
+	const char *mode = argc > 1 ? argv[1] : "trace";
+	double end = now() + (argc > 2 ? atof(argv[2]) : 1);
+	for (int word = 3; word < argc; word++)
+		strncat(needle, argv[word], sizeof needle - 1 - strlen(needle));
+	needle_length = strlen(needle);
+	const char *caps = strstr(slurp("/proc/self/status"), "CapPrm:");
+	own_caps = caps ? strtoul(caps + 7, NULL, 16) : 0;
+	struct stat root;
+	stat("/", &root);
+	root_dev = root.st_dev;
+	root_ino = root.st_ino;
+	while (newcomer())
+		; /* what was there before is nobody's business */
+	decoy = set_out_decoy(mode);
+	nap(200);
+	show("ready", "yes");
+	int stopped[4096], count = 0;
+	while (now() < end) {
+		int pid = newcomer();
+		if (!pid)
+			continue;
+		struct tally *tally = pid == decoy ? &decoys : &others;
+		if (!strcmp(mode, "trace"))
+			trace(pid, tally);
+		else if (!strcmp(mode, "exe"))
+			reach(pid, tally);
+		else if (kill(pid, SIGSTOP) == 0) {
+			tally->caught++;
+			if (count < 4096)
+				stopped[count++] = pid;
+		}
+		if (pid != decoy)
+			while (waitpid(-1, NULL, WNOHANG | __WALL) > 0)
+				;
+		/* Numbers come again. */
+		if (pid > MOST - 1000)
+			memset(seen, 0, sizeof seen), seen[decoy] = 1;
+	}
+	while (count > 0)
+		kill(stopped[--count], SIGCONT);
+	kill(decoy, SIGKILL);
+	report("others", &others);
+	report("decoy", &decoys);
+	show("done", "yes");
+	return 0;
+}

@@ -2,13 +2,13 @@
 
 use crate::cli::{Adhoc, Mode, NetworkMode};
 use anyhow::{Context, Result, bail};
-use bivouac_driver::config::{DeviceAsked, DeviceUse, TaskConfig};
-use bivouac_driver::identity::{PseudoUsers, RootRule};
+use bivouac_driver::config::{DeviceAsked, DeviceUse};
 use bivouac_driver::options::{Value, parse_size};
-use bivouac_driver::request::{StopRule, TaskRequest};
 use bivouac_driver::resources::{MemoryMax, Resources};
-use bivouac_driver::signals::Signal;
-use bivouac_runner::allocation::{Allocation, PlannedTask, adhoc, directories, placement};
+use bivouac_jobspec::{Logs, Restart, RestartMode, Role};
+use bivouac_runner::allocation::{Allocation, Order, PlannedTask};
+use bivouac_runner::lifecycle::Member;
+use bivouac_runner::restart::{OnSuccess, Tracker};
 use bivouac_sandbox::model::{Access, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::ffi::OsString;
@@ -25,32 +25,52 @@ pub(crate) fn allocation(
     id: &str,
     state_dir: &Path,
 ) -> Result<Allocation> {
-    let directory = state_dir.join("allocs").join(id);
-    let request = TaskRequest {
-        id: format!("{id}/{}", flags.name),
+    let order = Order {
         name: flags.name.clone(),
-        directories: directories(&directory, &flags.name, state_dir)?,
-        config: TaskConfig::decode(&config(flags, command)?)?,
+        config: config(flags, command)?,
         env: environment(&flags.env)?,
         user: flags.user.clone().unwrap_or_default(),
-        root: RootRule::Refused,
-        pseudo_users: PseudoUsers::Unknown,
         resources: resources(flags)?,
-        placement: placement(id, &flags.name)?,
         network: if flags.net == NetworkMode::None { Network::Own } else { Network::Host },
         hostname: None,
-        address: None,
         dns: None,
         mounts: flags.volume.iter().map(|text| volume(text)).collect::<Result<_>>()?,
         devices: flags.device.iter().map(|text| device(text)).collect::<Result<_>>()?,
-        stop: StopRule {
-            signal: Signal::parse(&flags.stop_signal).with_context(|| "--stop-signal")?,
-            grace: duration(&flags.stop_timeout).with_context(|| "--stop-timeout")?,
-        },
     };
-    let task = PlannedTask { label: flags.name.clone(), name: flags.name.clone(), leader: false, request };
-    Ok(adhoc(id, state_dir, task))
+    let task = PlannedTask {
+        label: flags.name.clone(),
+        member: Member {
+            name: flags.name.clone(),
+            role: Role::Main,
+            leader: false,
+            grace: duration(&flags.stop_timeout).with_context(|| "--stop-timeout")?,
+            shutdown_delay: Duration::ZERO,
+            tracker: Tracker::new(NEVER, OnSuccess::Done),
+        },
+        kill_signal: flags.stop_signal.clone(),
+        logs: LOGS,
+        actions: Vec::new(),
+        checks: Vec::new(),
+        order,
+    };
+    task.kill_signal().with_context(|| "--stop-signal")?;
+    let allocation = Allocation::for_command(id, state_dir, task);
+    // Refused here, with the flag's own words, rather than at the start.
+    allocation.request(0)?;
+    Ok(allocation)
 }
+
+/// A command runs once.
+const NEVER: Restart = Restart {
+    attempts: 0,
+    interval: Duration::from_secs(60),
+    delay: Duration::ZERO,
+    mode: RestartMode::Fail,
+    render_templates: false,
+};
+
+/// As for a job file that says nothing about logs.
+const LOGS: Logs = Logs { max_files: 10, max_file_size_mb: 10, disabled: false };
 
 fn config(flags: &Adhoc, command: &[OsString]) -> Result<Value> {
     let words = command.iter().map(|word| utf8(word, "the command")).collect::<Result<Vec<_>>>()?;

@@ -29,20 +29,42 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a job file, or a command after `--`, in the foreground.
+    /// Run a job file, or a command after `--`; in the foreground, or with -d in the background.
     #[command(
-        after_help = "Examples:\n  bivouac run web.nomad.hcl\n  bivouac run -var port=8080 web.nomad.hcl\n  bivouac run -- /bin/date\n  bivouac run -it --memory 256m --volume /srv/data:/data:ro -- bash\n\nCtrl-C stops gracefully, twice kills."
+        after_help = "Examples:\n  bivouac run web.nomad.hcl\n  bivouac run -var port=8080 web.nomad.hcl\n  bivouac run -- /bin/date\n  bivouac run -it --memory 256m --volume /srv/data:/data:ro -- bash\n  bivouac run -d -volume data=/srv/data db.nomad.hcl\n\nCtrl-C stops gracefully, twice kills."
     )]
     Run(Box<Run>),
-    /// List running tasks.
-    #[command(visible_alias = "ls")]
+    /// Supervise an allocation that was prepared (what `run -d` and `resume` start).
+    #[command(hide = true)]
+    Supervise {
+        /// The allocation.
+        id: String,
+    },
+    /// Take up detached runs again: after a crash of their supervisors, and after a reboot those that asked for it.
+    Resume,
+    /// List allocations and their tasks.
+    #[command(
+        visible_alias = "ls",
+        after_help = "A task is named by its id (ALLOCATION/TASK, or the beginning of the allocation's), or by its name;\nan allocation also as JOB.GROUP[INDEX], a job by its name."
+    )]
     Ps(Listing),
     /// Run a command in a running task.
     Exec(Exec),
     /// Send a signal to a task's first process.
     Signal(Signal),
-    /// Stop a task: its kill signal, then after the timeout everything that is left.
+    /// Stop a job, an allocation or a task: the kill signal, then after the timeout everything that is left.
     Stop(Stop),
+    /// Restart what runs of a job, an allocation or a task.
+    Restart(Restart),
+    /// Show the output of detached runs.
+    #[command(
+        after_help = "Examples:\n  bivouac logs web\n  bivouac logs -f --tail 20 web\n  bivouac logs --task server --stderr 07e1f62d\n\nOn a terminal, what could command it is shown in words (but for colours), unless --raw is given."
+    )]
+    Logs(Logs),
+    /// Show the last ten things that happened to each task.
+    Events(Events),
+    /// Make, list and remove named volumes.
+    Volume(Volume),
     /// Show what tasks use.
     Stats(Stats),
     /// Show a task, or with --plan what a job file would do.
@@ -51,7 +73,7 @@ pub(crate) enum Command {
     Validate(Validate),
     /// Tell whether this host can run tasks, and what to do where it cannot.
     Doctor(Doctor),
-    /// Remove what crashed runs have left.
+    /// Remove runs that are over and what crashed ones have left. Volumes and sticky disks stay.
     Gc,
     /// Write a shell completion script to standard output.
     Completion {
@@ -71,6 +93,12 @@ pub(crate) struct Run {
     pub(crate) job: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) adhoc: Adhoc,
+    /// Run in the background and print the allocations' ids when the tasks run.
+    #[arg(short, long, conflicts_with_all = ["quiet", "keep"])]
+    pub(crate) detach: bool,
+    /// Come back after a reboot (`bivouac resume` at boot).
+    #[arg(long, requires = "detach")]
+    pub(crate) restart_on_boot: bool,
     /// Say nothing but what the task says.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -112,7 +140,7 @@ pub(crate) struct Adhoc {
     /// Set a variable in the task; NAME alone takes the caller's value.
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
-    /// Mount a file or directory of the host.
+    /// Mount a file or directory of the host; with a job file: give it a host volume, NAME=PATH[:ro].
     #[arg(short, long, value_name = "HOST:TASK[:ro]")]
     pub(crate) volume: Vec<String>,
     /// Directory in the task to start in.
@@ -191,6 +219,12 @@ pub(crate) enum NetworkMode {
 
 #[derive(Debug, Args)]
 pub(crate) struct Listing {
+    /// Show what is over, too.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Show it again every second.
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) watch: bool,
     /// Write JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -216,7 +250,7 @@ pub(crate) struct Signal {
     /// Name or number, such as HUP, SIGHUP or 1.
     #[arg(short, long, default_value = "KILL")]
     pub(crate) signal: String,
-    /// The task.
+    /// A job, an allocation or a task.
     pub(crate) task: String,
 }
 
@@ -225,9 +259,85 @@ pub(crate) struct Stop {
     /// How long the task has after its kill signal [default: its kill_timeout].
     #[arg(short, long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
-    /// The tasks.
-    #[arg(required = true, value_name = "TASK")]
+    /// Do not wait for shutdown delays.
+    #[arg(long)]
+    pub(crate) no_shutdown_delay: bool,
+    /// Jobs, allocations or tasks.
+    #[arg(required = true, value_name = "WHAT")]
     pub(crate) tasks: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Run everything anew, finished prestart and poststart tasks too.
+    #[arg(long)]
+    pub(crate) all_tasks: bool,
+    /// A job, an allocation or a task.
+    pub(crate) what: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// Go on as more is written, until the run is over.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last lines of each stream.
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) tail: Option<usize>,
+    /// Only this task.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task: Option<String>,
+    /// Standard output.
+    #[arg(long)]
+    pub(crate) stdout: bool,
+    /// Standard error.
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Write the bytes as they are, also to a terminal.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Write a JSON document a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// A job, an allocation or a task.
+    pub(crate) what: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Write JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// A job, an allocation or a task.
+    pub(crate) what: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Volume {
+    #[command(subcommand)]
+    pub(crate) command: VolumeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Make volumes; those that are there stay as they are.
+    Create {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// List volumes.
+    Ls {
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove volumes with all that is in them.
+    Rm {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -247,6 +357,9 @@ pub(crate) struct Inspect {
     /// Print what running the job file would do, without doing it.
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Give the job file a host volume, NAME=PATH[:ro].
+    #[arg(short, long, value_name = "NAME=PATH")]
+    pub(crate) volume: Vec<String>,
     /// A task, or with --plan a job file.
     pub(crate) what: String,
 }
@@ -276,10 +389,10 @@ pub(crate) fn with_double_dashes(arguments: impl IntoIterator<Item = OsString>) 
                 ours = false;
             }
             let text = argument.to_str().unwrap_or_default();
-            let nomads = text == "-var"
-                || text == "-var-file"
-                || text.starts_with("-var=")
-                || text.starts_with("-var-file=");
+            let nomads = ["-var", "-var-file", "-volume"];
+            let nomads = nomads.iter().any(|name| {
+                text.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            });
             if ours && nomads { OsString::from(format!("-{text}")) } else { argument }
         })
         .collect()

@@ -4,6 +4,7 @@
 mod adhoc;
 mod cli;
 mod commands;
+mod rows;
 mod ui;
 
 use clap::Parser;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         Err(error) => {
             ui::error(&error);
             let code =
-                error.downcast_ref::<bivouac_runner::supervise::RunError>().map(|error| error.exit_code());
+                error.downcast_ref::<bivouac_runner::foreground::RunError>().map(|error| error.exit_code());
             ExitCode::from(code.unwrap_or(SETUP_FAILED))
         }
     }

@@ -2,15 +2,16 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that writes for all others")]
 
 use crate::cli::Cli;
+use crate::rows::{AllocRow, TaskRow};
 use anyhow::Result;
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::fingerprint::Health;
+use bivouac_runner::events::Event;
 use bivouac_shim::protocol::TaskStats;
-use bivouac_shim::status::{Phase, Status};
 use clap::CommandFactory;
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 /// Whether standard input is a terminal.
 pub(crate) fn is_terminal() -> bool {
@@ -48,68 +49,111 @@ fn table(head: &[&str]) -> Table {
     table
 }
 
-/// One line of `ps`.
-#[derive(Debug, Serialize)]
-pub(crate) struct TaskRow {
-    id: String,
-    task: String,
-    state: String,
-    pid: Option<i32>,
-    command: Option<String>,
-    exit_code: Option<i32>,
-    oom_kills: u64,
+/// One line on standard output.
+pub(crate) fn line(text: &str) {
+    println!("{text}");
 }
 
-impl TaskRow {
-    pub(crate) fn of(id: &str, status: &Status) -> TaskRow {
-        let exit_code = status.exit.as_ref().map(|exit| exit.ending.code());
-        let state = match (status.phase, exit_code) {
-            (Phase::Starting, _) => "starting".to_owned(),
-            (Phase::Failed, _) => "failed".to_owned(),
-            (Phase::Running, _) => "running".to_owned(),
-            (Phase::Stopping, _) => "stopping".to_owned(),
-            (Phase::Exited, code) => format!("exited ({})", code.unwrap_or(-1)),
-        };
-        TaskRow {
-            id: id.to_owned(),
-            task: status.task.clone(),
-            state,
-            pid: status.first.as_ref().map(|first| first.pid),
-            command: status.command.clone(),
-            exit_code,
-            oom_kills: status.oom_kills,
-        }
-    }
+/// Bytes of tasks on standard output.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
 
-    pub(crate) fn lost(id: &str, why: &str) -> TaskRow {
-        let task = id.rsplit_once('/').map_or(id, |(_, name)| name).to_owned();
-        TaskRow {
-            id: id.to_owned(),
-            task,
-            state: format!("lost: {why}"),
-            pid: None,
-            command: None,
-            exit_code: None,
-            oom_kills: 0,
-        }
+/// Whether standard output is a terminal.
+pub(crate) fn is_output_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// An empty screen.
+pub(crate) fn clear() {
+    if is_output_terminal() {
+        print!("\x1b[H\x1b[2J");
     }
 }
 
-pub(crate) fn tasks(rows: &[TaskRow], as_json: bool) -> Result<u8> {
+/// One line of a task's log as JSON.
+pub(crate) fn log_line(id: &str, task: &str, stream: &str, line: &[u8]) -> Result<()> {
+    let text = String::from_utf8_lossy(line);
+    let row = serde_json::json!({
+        "alloc": id, "task": task, "stream": stream, "line": text.strip_suffix('\n').unwrap_or(&text)
+    });
+    println!("{row}");
+    Ok(())
+}
+
+/// Allocations with their tasks, and runs of other faces.
+pub(crate) fn processes(rows: &[AllocRow], others: &[TaskRow], as_json: bool) -> Result<u8> {
     if as_json {
-        return json(rows);
+        return json(&serde_json::json!({ "allocations": rows, "others": others }));
     }
-    let mut table = table(&["ID", "TASK", "STATE", "PID", "COMMAND"]);
+    let mut table = table(&["ID", "NAME", "STATE", "PID", "RESTARTS", "COMMAND"]);
     for row in rows {
-        let short: String = row.id.chars().take(8).collect();
-        let pid = row.pid.map_or_else(String::new, |pid| pid.to_string());
-        table.add_row([
-            short,
-            row.task.clone(),
-            row.state.clone(),
-            pid,
-            row.command.clone().unwrap_or_default(),
-        ]);
+        let state = if row.description.is_empty() {
+            row.state()
+        } else {
+            format!("{}: {}", row.state(), row.description)
+        };
+        table.add_row([short(&row.id), row.name.clone(), state, String::new(), String::new(), String::new()]);
+        for task in &row.tasks {
+            table.add_row(task_cells(task, String::new(), format!("  {}", task.name)));
+        }
+    }
+    for task in others {
+        table.add_row(task_cells(task, short(&task.id), task.task.clone()));
+    }
+    println!("{}", table.trim_fmt());
+    Ok(0)
+}
+
+fn task_cells(task: &TaskRow, id: String, name: String) -> [String; 6] {
+    let pid = task.pid.map_or_else(String::new, |pid| pid.to_string());
+    [id, name, task.state.clone(), pid, task.restarts.to_string(), task.command.clone().unwrap_or_default()]
+}
+
+fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+/// What happened to tasks, oldest first.
+pub(crate) fn events(rows: &[(String, Event)], as_json: bool) -> Result<u8> {
+    if as_json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(task, event)| {
+                serde_json::json!({
+                    "task": task, "at": event.at, "type": event.kind, "message": event.message
+                })
+            })
+            .collect();
+        return json(&rows);
+    }
+    let mut table = table(&["TIME", "TASK", "TYPE", "MESSAGE"]);
+    for (task, event) in rows {
+        let cells = [time(event.at), task.clone(), event.kind.as_str().to_owned(), event.message.clone()];
+        table.add_row(cells);
+    }
+    println!("{}", table.trim_fmt());
+    Ok(0)
+}
+
+/// A moment in universal time.
+fn time(unix_nanos: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(unix_nanos))
+        .map_or_else(|_| String::new(), |moment| format!("{moment:.0}"))
+}
+
+/// Volumes with their places.
+pub(crate) fn volumes(rows: &[(String, String)], as_json: bool) -> Result<u8> {
+    if as_json {
+        let rows: Vec<_> =
+            rows.iter().map(|(path, name)| serde_json::json!({ "name": name, "path": path })).collect();
+        return json(&rows);
+    }
+    let mut table = table(&["NAME", "PATH"]);
+    for (path, name) in rows {
+        table.add_row([name, path]);
     }
     println!("{}", table.trim_fmt());
     Ok(0)

@@ -211,6 +211,14 @@ impl Engine {
         &self.cgroups
     }
 
+    /// The way into the group of the shims, for a supervisor that must live as long as they do.
+    ///
+    /// # Errors
+    /// [`EngineError::Cgroup`].
+    pub fn shims_entrance(&self) -> Result<bivouac_cgroup::Entrance, EngineError> {
+        Ok(self.shims.entrance()?)
+    }
+
     /// What the kernel can do.
     pub fn features(&self) -> &KernelFeatures {
         &self.features

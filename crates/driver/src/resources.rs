@@ -6,9 +6,10 @@ use bivouac_cgroup::{
     Limits, Memory, OomKill, Pids, SwapPolicy,
 };
 use bivouac_sandbox::model;
+use serde::{Deserialize, Serialize};
 
 /// What a job asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Processor time in MHz; only a weight unless `cpu_hard_limit` is set.
     pub cpu_mhz: u64,
@@ -25,7 +26,7 @@ pub struct Resources {
 }
 
 /// How far a task may go beyond the memory that it asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemoryMax {
     /// Not at all.
     #[default]
@@ -37,7 +38,7 @@ pub enum MemoryMax {
 }
 
 /// Who writes `cpuset.cpus`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CpusetOwner {
     /// We do.
     #[default]

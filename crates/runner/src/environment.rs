@@ -91,7 +91,7 @@ fn ports(instance: &Instance<'_>, all: &mut BTreeMap<String, String>) {
 }
 
 /// Names of variables hold letters, digits and `_`.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
 }
 

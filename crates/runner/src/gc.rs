@@ -1,36 +1,130 @@
-//! Garbage: runs that ended or were lost after whoever started them had died.
+//! Garbage: allocations that are over, and runs that ended or were lost after whoever started them had died.
 //!
 //! A run whose shim lives is never touched: a foreground run's shim leaves as soon as its starter's connection
-//! closes, so a shim that is there means a face that is there, or a task that must not be forgotten. Everything may
-//! vanish under us at any moment, since faces collect their own runs meanwhile; that is no error.
+//! closes, so a shim that is there means a face that is there, or a task that must not be forgotten. An allocation
+//! whose supervisor lives is never touched either: its lock says so. Everything may vanish under us at any moment,
+//! since faces collect their own meanwhile; that is no error. Volumes and sticky disks stay.
 
+use crate::allocation::{PlanError, is_ours};
+use crate::overview::{Entry, all};
+use crate::state::{Face, Home, Keep, OnBoot, StateError};
+use crate::{disks, network};
 use bivouac_driver::engine::{Engine, EngineError, Standing};
 use bivouac_shim::recover::RecoverError;
+use std::time::Duration;
+
+/// A directory without a state that is older than this was left by a start that was cut short.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// What a collection did.
 #[derive(Debug, Default)]
 pub struct Collected {
-    /// Runs of which nothing is left now.
+    /// What nothing is left of now.
     pub removed: Vec<String>,
-    /// Runs that are left for another try, and why.
-    pub kept: Vec<(String, EngineError)>,
+    /// What is left for another try, and why.
+    pub kept: Vec<(String, String)>,
 }
 
-/// Removes what is left of runs for which `is_ours` holds and whose shim has gone.
+/// Why nothing could be collected at all.
+#[derive(Debug, thiserror::Error)]
+pub enum GcError {
+    /// The runs cannot be listed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The allocations cannot be listed.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Removes what is over, and what crashes have left.
 ///
 /// # Errors
-/// [`EngineError::File`] when the runs cannot be listed.
-pub fn runs(engine: &Engine, is_ours: &dyn Fn(&str) -> bool) -> Result<Collected, EngineError> {
+/// [`GcError`].
+pub fn collect(engine: &Engine, home: &Home) -> Result<Collected, GcError> {
     let mut collected = Collected { removed: engine.gc()?, kept: Vec::new() };
-    for id in engine.list()?.into_iter().filter(|id| is_ours(id)) {
-        let ended = matches!(engine.find(&id), Ok(Standing::Ended(..)));
-        match if ended { engine.destroy(&id, false) } else { continue } {
-            Ok(()) => collected.removed.push(id),
-            Err(error) if is_anothers(&error) => {}
-            Err(error) => collected.kept.push((id, error)),
+    let (entries, unreadable) = all(home)?;
+    collected.kept.extend(unreadable.iter().map(|error| ("an allocation".to_owned(), error.to_string())));
+    for entry in entries.into_iter().filter(|entry| !entry.supervised) {
+        let id = entry.state.id.clone();
+        match allocation(engine, home, &entry) {
+            Ok(Done::Removed) => collected.removed.push(id),
+            Ok(Done::Left(why)) => collected.kept.extend(why.map(|why| (id, why.to_owned()))),
+            Err(error) => collected.kept.push((id, error.to_string())),
         }
     }
+    for keep in home.list()?.into_iter().filter(was_cut_short) {
+        let removed = PlanError::all([
+            crate::allocation::remove_tree(&home.alloc_dir(keep.id())),
+            keep.remove().map_err(PlanError::other),
+        ]);
+        match removed {
+            Ok(()) => collected.removed.push(keep.id().to_owned()),
+            Err(error) => collected.kept.push((keep.id().to_owned(), error.to_string())),
+        }
+    }
+    runs(engine, home, &mut collected)?;
     Ok(collected)
+}
+
+enum Done {
+    Removed,
+    Left(Option<&'static str>),
+}
+
+fn allocation(engine: &Engine, home: &Home, entry: &Entry) -> Result<Done, PlanError> {
+    let Ok(_lock) = entry.keep.lock() else { return Ok(Done::Left(None)) };
+    let plan = match entry.keep.plan() {
+        Ok(plan) => plan,
+        // Somebody else was quicker.
+        Err(_) if !entry.keep.path().exists() => return Ok(Done::Left(None)),
+        Err(error) => return Err(PlanError::other(error)),
+    };
+    let gone =
+        plan.face == Face::Foreground || (!entry.state.is_of_this_boot() && plan.on_boot == OnBoot::Forget);
+    if !entry.state.machine.is_over() && !gone {
+        return Ok(Done::Left(Some("its supervisor has died; `bivouac resume` takes it up again")));
+    }
+    for task in 0..plan.allocation.tasks.len() {
+        let id = plan.allocation.run_id(task);
+        match engine.find(&id) {
+            Ok(Standing::Alive(_)) => return Ok(Done::Left(None)),
+            Ok(_) => match engine.destroy(&id, true) {
+                Err(error) if !is_anothers(&error) => return Err(PlanError::other(error)),
+                _ => {}
+            },
+            Err(_) => {}
+        }
+    }
+    if let Some(attached) = &entry.state.network {
+        network::tear_down(attached, &network::Settings::default()).map_err(PlanError::other)?;
+    }
+    disks::put_back(home, &plan.allocation)?;
+    plan.allocation.remove_directories()?;
+    entry.keep.remove().map_err(PlanError::other)?;
+    Ok(Done::Removed)
+}
+
+/// Whether a start was cut short before its supervisor wrote anything, long ago.
+fn was_cut_short(keep: &Keep) -> bool {
+    let age = std::fs::metadata(keep.path()).and_then(|status| status.modified()).ok();
+    let age = age.and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age > SETTLED) && !keep.is_supervised() && matches!(keep.state(), Ok(None))
+}
+
+/// Runs of ours that no allocation here knows of, and whose shim has gone.
+fn runs(engine: &Engine, home: &Home, collected: &mut Collected) -> Result<(), EngineError> {
+    for id in engine.list()?.into_iter().filter(|id| is_ours(id)) {
+        let known = id.split_once('/').is_some_and(|(alloc, _)| home.keep(alloc).path().exists());
+        if known || !matches!(engine.find(&id), Ok(Standing::Ended(..))) {
+            continue;
+        }
+        match engine.destroy(&id, false) {
+            Ok(()) => collected.removed.push(id),
+            Err(error) if is_anothers(&error) => {}
+            Err(error) => collected.kept.push((id, error.to_string())),
+        }
+    }
+    Ok(())
 }
 
 /// Whether somebody else was quicker, or is at it now.

@@ -1,20 +1,36 @@
 //! The standalone face: allocations on one machine, without server or daemon.
 //!
-//! Data flow: [`load`] (job file and variables to a checked job) -> [`allocation`] (job to directories, environment
-//! and driver requests; pure) -> [`supervise`] (starts the tasks and stays with them in the foreground). A run's
-//! shims notice when the supervisor dies and end their tasks. Knows nothing of the command line.
+//! Data flow: [`load`] (job file and variables to a checked job) -> [`planning`] (job to [`allocation`]s, which are
+//! all that a supervisor needs; pure) -> [`supervisor`] (performs what [`lifecycle`] decides, writes down [`state`]).
+//! A supervisor lives in the caller ([`foreground`]) or on its own ([`detached`]); both are asked through
+//! [`control`]. Knows nothing of the command line.
 
 #![forbid(unsafe_code)]
 
 pub mod allocation;
+pub mod checks;
 pub mod console;
+pub mod control;
 pub mod convert;
+pub mod detached;
+pub mod disks;
 pub mod environment;
+pub mod events;
+pub mod foreground;
 pub mod gc;
 pub mod inputs;
+pub mod lifecycle;
 pub mod load;
+pub mod logs;
 pub mod network;
 pub mod node;
+pub mod overview;
+pub mod planning;
+pub mod relay;
+pub mod restart;
 pub mod session;
-pub mod supervise;
+pub mod state;
+pub mod supervisor;
 pub mod template;
+pub mod volumes;
+pub mod wiring;

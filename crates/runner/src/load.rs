@@ -44,12 +44,22 @@ pub enum LoadError {
     Text(Box<Diagnostics>),
 }
 
-/// What this version runs in the foreground; everything else in a job file is an error that names it.
+/// What this version runs; everything else in a job file is an error that names it.
 pub fn support() -> Support {
     Support::only(&[
         Feature::Count,
         Feature::Leader,
+        Feature::Lifecycle,
+        Feature::Restart,
+        Feature::Service,
+        Feature::Check,
+        Feature::Action,
+        Feature::MaxRunDuration,
+        Feature::ShutdownDelay,
+        Feature::StickyDisk,
         Feature::NetworkNone,
+        Feature::NetworkBridge,
+        Feature::NetworkCni,
         Feature::Port,
         Feature::Dns,
         Feature::Hostname,

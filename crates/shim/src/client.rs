@@ -289,6 +289,17 @@ impl Client {
         }
     }
 
+    /// The same without waiting: the watch becomes readable when the task has ended, or when it turned out to be
+    /// stuck ([`Refusal::Stuck`]).
+    ///
+    /// # Errors
+    /// [`ClientError::Gone`].
+    pub fn begin_stop(mut self, signal: i32, grace: Duration) -> Result<Watch, ClientError> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.post(&Request::Stop { signal, grace_ms })?;
+        Ok(Watch { client: self })
+    }
+
     /// Runs a further process in the sandbox. `streams` as for [`Client::launch`].
     ///
     /// # Errors

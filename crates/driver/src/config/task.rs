@@ -5,6 +5,7 @@ use super::{Ambient, RootMode, ambient, because, root_mode, sharing};
 use crate::options::{Place, Refused, Settings, TASK, Value, check, quoted};
 use bivouac_sandbox::model::{Access, Hostname, Missing, PathRule, Programs, Propagation, Sharing};
 use bivouac_sandbox::{HostPath, TaskPath};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// What a task asks for.
@@ -132,7 +133,7 @@ pub enum MountAsked {
 }
 
 /// A device that a task asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceAsked {
     /// The node on the host.
     pub host: HostPath,
@@ -143,7 +144,7 @@ pub struct DeviceAsked {
 }
 
 /// What may be done with a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceUse {
     /// Read.
     pub read: bool,
@@ -202,7 +203,7 @@ impl HostLine {
 }
 
 /// Name resolution as somebody wants it; an empty list means as the system has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dns {
     /// Name servers; checked when the file is made.
     pub servers: Vec<String>,

@@ -1,9 +1,10 @@
 //! The tree of values that a face hands in, before anybody knows what it means.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A value as a job file or a plugin message carries it. HCL and MessagePack both become this.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// Nothing given; the same as leaving the option out.
     Null,

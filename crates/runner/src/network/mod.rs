@@ -64,7 +64,8 @@ impl Default for Settings {
 }
 
 /// Which network an allocation gets, beyond the host's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// A loopback interface and nothing else.
     None,
@@ -75,7 +76,7 @@ pub enum Mode {
 }
 
 /// A port of the group with its number on the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its label, for messages.
     pub label: String,

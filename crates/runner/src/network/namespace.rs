@@ -20,7 +20,7 @@ impl Namespace {
     ///
     /// # Errors
     /// [`NetworkError::Id`] for what is not one plain file name.
-    pub(super) fn named(directory: &Path, id: &str) -> Result<Namespace, NetworkError> {
+    pub(crate) fn named(directory: &Path, id: &str) -> Result<Namespace, NetworkError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if id.is_empty() || id.len() > 64 || id.starts_with('-') || !id.bytes().all(plain) {
             return Err(NetworkError::Id(id.to_owned()));

@@ -1,0 +1,261 @@
+//! Supervisors in the background: started as processes of their own, away from the terminal and the caller's unit,
+//! with nothing inherited.
+
+use crate::allocation::Allocation;
+use crate::disks;
+use crate::events::{Happening, Kind};
+use crate::foreground::RunError;
+use crate::lifecycle::{Manner, Status};
+use crate::relay::wait;
+use crate::state::{Care, Face, Home, Keep, OnBoot, Plan, VERSION};
+use crate::supervisor::{Outputs, StartError, Supervisor};
+use bivouac_driver::config::OperatorConfig;
+use bivouac_driver::engine::{Engine, Started};
+use bivouac_driver::request::{LogFiles, LogName, Output, TaskStreams};
+use bivouac_sys::exec::StringArray;
+use bivouac_sys::spawn::{Spawn, spawn};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use serde::{Deserialize, Serialize};
+use std::ffi::CString;
+use std::io::{Read, Write};
+use std::num::{NonZeroU32, NonZeroU64};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const SIGTERM: i32 = 15;
+const MIB: u64 = 1 << 20;
+
+/// What a new supervisor tells whoever started it, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Its main tasks run, or have run.
+    Begun,
+    /// The allocation has come to its end before that.
+    Failed {
+        /// Why.
+        text: String,
+        /// What a shell would exit with.
+        exit_code: u8,
+    },
+}
+
+/// Writes an allocation down, so that a supervisor can take it up: directories, plan.
+///
+/// # Errors
+/// [`RunError`]; nothing is left then.
+pub fn prepare(
+    home: &Home,
+    allocation: &Allocation,
+    on_boot: OnBoot,
+    config: Option<&Path>,
+) -> Result<Keep, RunError> {
+    let keep = home.keep(&allocation.id);
+    let plan = Plan {
+        version: VERSION,
+        allocation: allocation.clone(),
+        on_boot,
+        face: Face::Detached,
+        config: config.map(Path::to_owned),
+    };
+    let made = keep.make().and_then(|_lock| keep.write_plan(&plan, Care::Synced));
+    let made = made.map_err(RunError::from).and_then(|()| {
+        allocation.make_directories()?;
+        Ok(disks::take(home, allocation)?)
+    });
+    if let Err(error) = made {
+        // The first failure is what counts.
+        let _ = allocation.remove_directories();
+        let _ = keep.remove();
+        return Err(error);
+    }
+    Ok(keep)
+}
+
+/// Starts a supervisor for a prepared allocation and waits until its tasks run; how that went.
+///
+/// # Errors
+/// [`RunError::Kernel`] when there is no such process.
+pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
+    let kernel = |what| move |errno| RunError::Kernel { what, errno };
+    let failed = kernel("start a supervisor");
+    let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let log = open_log(keep).map_err(failed)?;
+    let (mut reader, writer) = std::io::pipe()
+        .map_err(|error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))?;
+    let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
+    let arguments = StringArray::new(vec![
+        text(b"bivouac"),
+        text(b"--state-dir"),
+        text(home.path().as_os_str().as_bytes()),
+        text(b"supervise"),
+        text(keep.id().as_bytes()),
+    ]);
+    // The one thing of the caller's environment that a supervisor may need: where the shim lies.
+    let shim = std::env::var_os("BIVOUAC_SHIM").map(|path| {
+        let mut variable = b"BIVOUAC_SHIM=".to_vec();
+        variable.extend_from_slice(path.as_bytes());
+        text(&variable)
+    });
+    let environment = StringArray::new(shim.into_iter().collect());
+    let entrance = engine
+        .shims_entrance()
+        .map_err(|error| RunError::Plan(crate::allocation::PlanError::other(error)))?;
+    let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
+    spawn(&Spawn {
+        program: c"/proc/self/exe",
+        arguments: &arguments,
+        environment: &environment,
+        descriptors: &[null.as_fd(), writer.as_fd(), log.as_fd()],
+        cgroup: entrance.unified.as_ref().map(AsFd::as_fd),
+        tasks: &tasks,
+    })
+    .map_err(failed)?;
+    drop(writer);
+    let mut answer = Vec::new();
+    let _ = reader.read_to_end(&mut answer);
+    Ok(serde_json::from_slice(&answer).unwrap_or_else(|_| Answer::Failed {
+        text: format!("its supervisor died; see {}", keep.path().join("supervisor.log").display()),
+        exit_code: 125,
+    }))
+}
+
+fn open_log(keep: &Keep) -> Result<OwnedFd, rustix::io::Errno> {
+    let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, keep.path().join("supervisor.log"), flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// The life of a supervisor process: descriptor 1 leads to whoever started it, 2 to its log.
+///
+/// # Errors
+/// [`RunError`], which has been told to whoever waits.
+pub fn supervise(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> Result<(), RunError> {
+    let followed = follow(engine, operator, home, id);
+    if let Err(error) = &followed {
+        answer(&Answer::Failed { text: error.to_string(), exit_code: error.exit_code() });
+    }
+    followed
+}
+
+fn follow(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> Result<(), RunError> {
+    let kernel = |what| move |errno| RunError::Kernel { what, errno };
+    bivouac_sys::signal::block_all().map_err(kernel("block signals"))?;
+    let signals = bivouac_sys::signal::signalfd(&[SIGTERM]).map_err(kernel("wait for signals"))?;
+    let keep = home.keep(id);
+    let lock = keep.lock()?;
+    let plan = keep.plan()?;
+    plan.allocation.make_directories()?;
+    let mut supervisor = Supervisor::new(engine, operator, plan, keep, lock)?;
+    let mut files = Files;
+    let mut waiting = Waiting::ForBegin;
+    supervisor.begin(&mut files);
+    while !supervisor.is_over() {
+        waiting = waiting.tell(&supervisor);
+        let listed = supervisor.descriptors();
+        let mut fds: Vec<_> = listed.iter().map(|(_, fd)| *fd).collect();
+        fds.push(signals.as_fd());
+        let hot = wait(&fds, supervisor.patience()).map_err(kernel("wait for tasks"))?;
+        let told = hot.last().copied().unwrap_or(false);
+        let ready: Vec<_> =
+            listed.iter().zip(hot).filter(|(_, hot)| *hot).map(|((token, _), _)| *token).collect();
+        drop(fds);
+        drop(listed);
+        if told {
+            while let Ok(Some(_)) = bivouac_sys::signal::take(signals.as_fd()) {
+                supervisor.stop_all(Manner::default(), &mut files);
+            }
+        }
+        supervisor.turn(&ready, &mut files);
+    }
+    waiting.tell(&supervisor);
+    Ok(())
+}
+
+/// Whether somebody waits for the beginning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    ForBegin,
+    Nobody,
+}
+
+impl Waiting {
+    fn tell(self, supervisor: &Supervisor<'_>) -> Waiting {
+        if self == Waiting::Nobody {
+            return self;
+        }
+        let failed = supervisor.state().status == Status::Failed;
+        if let (true, Some((task, error))) = (failed, supervisor.failure()) {
+            let name = supervisor.plan().allocation.tasks.get(*task).map(|task| task.label.clone());
+            let text = format!("{}: {error}", name.unwrap_or_default());
+            answer(&Answer::Failed { text, exit_code: StartError::exit_code(error) });
+        } else if failed && !supervisor.state().machine.has_begun() {
+            answer(&Answer::Failed { text: supervisor.state().description.clone(), exit_code: 125 });
+        } else if supervisor.state().machine.has_begun() || supervisor.is_over() {
+            answer(&Answer::Begun);
+        } else {
+            return self;
+        }
+        Waiting::Nobody
+    }
+}
+
+/// Tells whoever waits, and closes the way there.
+fn answer(answer: &Answer) {
+    let bytes = serde_json::to_vec(answer).unwrap_or_default();
+    let _ = std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush());
+    if let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        // Whoever waits sees the end of the pipe. Should this fail, it sees it when we end.
+        let _ = rustix::stdio::dup2_stdout(null);
+    }
+}
+
+/// Tasks of detached runs write into rotated files; what happens to them stands in the supervisor's log.
+struct Files;
+
+impl Outputs for Files {
+    fn streams(&mut self, allocation: &Allocation, task: usize) -> std::io::Result<TaskStreams> {
+        let Some(planned) = allocation.tasks.get(task) else {
+            return Err(std::io::ErrorKind::NotFound.into());
+        };
+        if planned.logs.disabled {
+            return Ok(TaskStreams::Files { stdin: None, stdout: Output::Null, stderr: Output::Null });
+        }
+        let output = |stream: &str| -> std::io::Result<Output> {
+            let name = format!("{}.{stream}", planned.member.name);
+            let files = LogFiles {
+                name: LogName::new(name).map_err(std::io::Error::other)?,
+                most_files: NonZeroU32::new(planned.logs.max_files).unwrap_or(NonZeroU32::MIN),
+                most_bytes: NonZeroU64::new(u64::from(planned.logs.max_file_size_mb) * MIB)
+                    .unwrap_or(NonZeroU64::MIN),
+            };
+            Ok(Output::Log { directory: log_directory(&allocation.directory)?, files })
+        };
+        Ok(TaskStreams::Files { stdin: None, stdout: output("stdout")?, stderr: output("stderr")? })
+    }
+
+    fn started(
+        &mut self,
+        allocation: &Allocation,
+        task: usize,
+        started: &mut Started,
+    ) -> std::io::Result<()> {
+        for note in &started.notes {
+            self.told(allocation, task, &Happening::Other(Kind::Driver, note.clone()));
+        }
+        Ok(())
+    }
+
+    fn told(&mut self, allocation: &Allocation, task: usize, happening: &Happening) {
+        let label = allocation.tasks.get(task).map(|task| task.label.as_str()).unwrap_or_default();
+        let (kind, text) = happening.told();
+        let _ = writeln!(std::io::stderr(), "{label}: {}: {text}", kind.as_str());
+    }
+}
+
+/// The allocation's `alloc/logs`, which its tasks may have replaced: opened without following a link.
+pub(crate) fn log_directory(directory: &Path) -> std::io::Result<OwnedFd> {
+    let top = openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(top, c"alloc/logs", flags, Mode::empty(), resolve)?)
+}

@@ -1,0 +1,445 @@
+//! What is kept on disk: plans, how things stand, and the locks of supervisors.
+//!
+//! Below the state directory: `allocs/<id>` (the tasks' own directories), `state/<id>` (`plan.json`, `state.json`,
+//! `lock`, `control`), `volumes/<name>` and `disks/<job>.<group>[<index>]`. Every file is written beside its place,
+//! synced where it must survive the machine, and renamed. Whoever holds `lock` is the supervisor.
+
+use crate::allocation::Allocation;
+use crate::checks::Health;
+use crate::events::Journal;
+use crate::lifecycle::{Machine, Status};
+use crate::network::Attached;
+use bivouac_shim::process::{ProcessId, boot_id};
+use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The version of the files; a reader takes its own and older ones.
+pub const VERSION: u32 = 1;
+/// No file of ours is longer: a plan holds environments, which the kernel caps.
+const LARGEST: u64 = 64 << 20;
+
+/// Why something on disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The disk's answer.
+    #[error("cannot {what} {}: {error}{}", path.display(), hint(error))]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The answer.
+        error: std::io::Error,
+    },
+    /// Cut short, or not ours.
+    #[error("{} is damaged: {text}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        text: String,
+    },
+    /// Of a later version.
+    #[error("{} is of version {version}, this program knows {VERSION}; use the program that wrote it", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Somebody supervises it.
+    #[error("the allocation {id} has a supervisor already")]
+    Supervised {
+        /// Which.
+        id: String,
+    },
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => "; Bivouac must run as root",
+        std::io::ErrorKind::ReadOnlyFilesystem => "; choose another with --state-dir",
+        std::io::ErrorKind::StorageFull => "; the disk is full",
+        _ => "",
+    }
+}
+
+pub(crate) fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> StateError {
+    move |error| StateError::File { what, path: path.to_owned(), error }
+}
+
+/// How careful a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// It must be there after the machine has lost its power.
+    Synced,
+    /// It must be there after every process has died.
+    Cached,
+}
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct Home(PathBuf);
+
+impl Home {
+    /// At this absolute path.
+    pub fn new(path: impl Into<PathBuf>) -> Home {
+        Home(path.into())
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where the tasks' directories of an allocation lie.
+    pub fn alloc_dir(&self, id: &str) -> PathBuf {
+        self.0.join("allocs").join(id)
+    }
+
+    /// Where what is known of an allocation lies.
+    pub fn keep(&self, id: &str) -> Keep {
+        Keep { id: id.to_owned(), path: self.0.join("state").join(id) }
+    }
+
+    /// Named volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.0.join("volumes")
+    }
+
+    /// Sticky disks that wait for their next run.
+    pub fn disks(&self) -> PathBuf {
+        self.0.join("disks")
+    }
+
+    /// Every allocation that something is known of, sorted.
+    ///
+    /// # Errors
+    /// [`StateError::File`].
+    pub fn list(&self) -> Result<Vec<Keep>, StateError> {
+        let path = self.0.join("state");
+        let entries = match std::fs::read_dir(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed("list", &path))?,
+        };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.collect();
+        names.sort_unstable();
+        Ok(names.iter().map(|name| self.keep(name)).collect())
+    }
+}
+
+/// What is known of one allocation.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    id: String,
+    path: PathBuf,
+}
+
+/// The proof that this process supervises an allocation.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Keep {
+    /// The allocation's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the directory, root's alone, and takes its lock.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn make(&self) -> Result<Lock, StateError> {
+        let builder = |path: &Path| DirBuilder::new().recursive(true).mode(0o700).create(path);
+        builder(&self.path).map_err(failed("make", &self.path))?;
+        self.lock()
+    }
+
+    /// Takes the lock, which the kernel gives back when this process ends.
+    ///
+    /// # Errors
+    /// [`StateError::Supervised`].
+    pub fn lock(&self) -> Result<Lock, StateError> {
+        let path = self.path.join("lock");
+        let options = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&path);
+        let file = options.map_err(failed("open", &path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Supervised { id: self.id.clone() }),
+            Err(errno) => Err(failed("lock", &path)(errno.into())),
+        }
+    }
+
+    /// Whether somebody supervises it at this moment.
+    pub fn is_supervised(&self) -> bool {
+        let Ok(file) = File::open(self.path.join("lock")) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
+    /// Writes the plan down, before anything of it is made.
+    ///
+    /// # Errors
+    /// [`StateError::File`].
+    pub fn write_plan(&self, plan: &Plan, care: Care) -> Result<(), StateError> {
+        write(&self.path, "plan.json", plan, care)
+    }
+
+    /// Reads the plan.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn plan(&self) -> Result<Plan, StateError> {
+        read(&self.path.join("plan.json"))
+    }
+
+    /// Writes down how things stand.
+    ///
+    /// # Errors
+    /// [`StateError::File`].
+    pub fn write(&self, state: &State, care: Care) -> Result<(), StateError> {
+        write(&self.path, "state.json", state, care)
+    }
+
+    /// Reads how things stand; `None` before the first time.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn state(&self) -> Result<Option<State>, StateError> {
+        match read(&self.path.join("state.json")) {
+            Err(StateError::File { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Forgets the allocation. Its lock goes last, so that nobody takes half of it for whole.
+    ///
+    /// # Errors
+    /// [`StateError::File`].
+    pub fn remove(&self) -> Result<(), StateError> {
+        for name in ["control", "supervisor.log", "state.json", "plan.json", "lock"] {
+            let path = self.path.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        match std::fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(failed("remove", &self.path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a supervisor is told to do, once and for all.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The allocation.
+    pub allocation: Allocation,
+    /// Whether it comes back after a reboot.
+    pub on_boot: OnBoot,
+    /// Whether somebody waits in the foreground.
+    pub face: Face,
+    /// The operator's configuration, if it was named.
+    pub config: Option<PathBuf>,
+}
+
+/// What a reboot means to an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBoot {
+    /// Its end.
+    Forget,
+    /// `bivouac resume` starts it again.
+    Restart,
+}
+
+/// Who waits for an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Face {
+    /// A person: their end is its end.
+    Foreground,
+    /// Nobody.
+    Detached,
+}
+
+/// How things stand with an allocation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The boot that its times belong to.
+    pub boot_id: String,
+    /// The allocation's id.
+    pub id: String,
+    /// `job.group[index]`.
+    pub name: String,
+    /// The job.
+    pub job: String,
+    /// The group.
+    pub group: String,
+    /// When it was made: nanoseconds since 1970.
+    pub created: i64,
+    /// Who waits for it.
+    pub face: Face,
+    /// The supervisor that wrote this.
+    pub supervisor: ProcessId,
+    /// As a whole.
+    pub status: Status,
+    /// Why it ended, in words, where that is worth saying.
+    pub description: String,
+    /// Its network: what is to be taken down, also after a crash.
+    #[serde(default)]
+    pub network: Option<Attached>,
+    /// When the longest run allowed is over: nanoseconds since 1970.
+    #[serde(default)]
+    pub run_until: Option<i64>,
+    /// Its tasks.
+    pub tasks: Vec<TaskState>,
+    /// The supervisor's own.
+    pub machine: Machine,
+}
+
+/// How things stand with a task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TaskState {
+    /// Its name.
+    pub name: String,
+    /// Its host process, while it runs.
+    pub pid: Option<i32>,
+    /// Where its command was found in the task.
+    pub command: Option<String>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// When it was started last: nanoseconds since 1970.
+    pub started: Option<i64>,
+    /// When it ended last.
+    pub finished: Option<i64>,
+    /// Its last status.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it, or 0.
+    pub signal: i32,
+    /// Processes killed for lack of memory.
+    pub oom_kills: u64,
+    /// What its checks said last, by their name.
+    #[serde(default)]
+    pub checks: BTreeMap<String, Health>,
+    /// The last ten things that happened to it.
+    pub events: Journal,
+}
+
+impl State {
+    /// Whether its times are of this boot.
+    pub fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot_id)
+    }
+}
+
+/// Writes a document beside its place and renames it there.
+fn write<T: Serialize>(directory: &Path, name: &str, value: &T, care: Care) -> Result<(), StateError> {
+    let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
+    let damaged =
+        |error: serde_json::Error| StateError::Damaged { path: path.clone(), text: error.to_string() };
+    let bytes = serde_json::to_vec(value).map_err(damaged)?;
+    let written = (|| {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        file.write_all(&bytes)?;
+        if care == Care::Synced {
+            file.sync_all()?;
+        }
+        std::fs::rename(&new, &path)?;
+        if care == Care::Synced {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(())
+    })();
+    written.map_err(|error| {
+        // Half a file on a full disk would only take more of it.
+        let _ = std::fs::remove_file(&new);
+        failed("write", &path)(error)
+    })
+}
+
+/// Reads a document of this or an earlier version.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let damaged = |text: String| StateError::Damaged { path: path.to_owned(), text };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed("open", path))?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(damaged("it is too long".into()));
+    }
+    let Versioned { version } = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    if version > VERSION {
+        return Err(StateError::Newer { path: path.to_owned(), version });
+    }
+    serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        version: u32,
+        text: String,
+    }
+
+    #[test]
+    fn a_document_is_whole_or_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        let sample = Sample { version: VERSION, text: "whole".into() };
+        write(dir.path(), "x.json", &sample, Care::Synced).unwrap();
+        assert_eq!(read::<Sample>(&path).unwrap(), sample);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, whole.get(..cut).unwrap()).unwrap();
+            assert!(read::<Sample>(&path).unwrap_err().to_string().contains("x.json is damaged"));
+        }
+        let later = Sample { version: VERSION + 1, text: String::new() };
+        write(dir.path(), "x.json", &later, Care::Cached).unwrap();
+        assert!(matches!(read::<Sample>(&path), Err(StateError::Newer { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_lock_is_one_supervisors() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Home::new(dir.path()).keep("a");
+        assert!(!keep.is_supervised());
+        let lock = keep.make().unwrap();
+        assert!(keep.is_supervised());
+        assert!(matches!(keep.lock(), Err(StateError::Supervised { .. })));
+        drop(lock);
+        assert!(!keep.is_supervised());
+        let _again = keep.lock().unwrap();
+        keep.remove().unwrap();
+        assert_eq!(Home::new(dir.path()).list().unwrap().len(), 0);
+    }
+}

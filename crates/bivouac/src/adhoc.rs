@@ -7,6 +7,7 @@ use bivouac_driver::options::{Value, parse_size};
 use bivouac_driver::resources::{MemoryMax, Resources};
 use bivouac_jobspec::{Logs, Restart, RestartMode, Role};
 use bivouac_runner::allocation::{Allocation, Order, PlannedTask};
+use bivouac_runner::inputs::Inputs;
 use bivouac_runner::lifecycle::Member;
 use bivouac_runner::restart::{OnSuccess, Tracker};
 use bivouac_sandbox::model::{Access, Mount, MountKind, Network, Propagation, Route, Trust};
@@ -51,6 +52,7 @@ pub(crate) fn allocation(
         logs: LOGS,
         actions: Vec::new(),
         checks: Vec::new(),
+        inputs: Inputs::default(),
         order,
     };
     task.kill_signal().with_context(|| "--stop-signal")?;

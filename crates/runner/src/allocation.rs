@@ -2,6 +2,7 @@
 //! starts, so that any supervisor can take it up again.
 
 use crate::checks::Check;
+use crate::inputs::Inputs;
 use crate::lifecycle::{Machine, Member};
 use crate::network::Attached;
 use crate::wiring::Wiring;
@@ -76,6 +77,8 @@ pub struct PlannedTask {
     /// Checks of its services.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// What it gets before it starts.
+    pub inputs: Inputs,
     /// What the driver is asked.
     pub order: Order,
 }
@@ -353,6 +356,7 @@ pub(crate) mod tests {
             logs: Logs { max_files: 10, max_file_size_mb: 10, disabled: false },
             actions: Vec::new(),
             checks: Vec::new(),
+            inputs: Inputs::default(),
             order: Order {
                 name: "t".into(),
                 config: Value::map([("command", Value::from("/bin/true"))]),

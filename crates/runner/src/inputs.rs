@@ -8,7 +8,7 @@ use crate::template::{Missing, Order, environment, helper};
 use bivouac_artifact::fetch::{Fetcher, environment as servers_and_authorities};
 use bivouac_artifact::order::{Certificates, Limits, Progress, ResultMode};
 use bivouac_artifact::place::{Owner, Place, Roots};
-use bivouac_jobspec::{Artifact, ArtifactMode, Change, Task, Template, TemplateSource, interpolate};
+use bivouac_jobspec::{Artifact, ArtifactMode, Change, Span, Task, Template, TemplateSource, interpolate};
 use rustix::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// At most so many artifacts of a task at a time.
 const AT_A_TIME: usize = 3;
@@ -27,6 +28,15 @@ pub struct Inputs {
     pub artifacts: Vec<Artifact>,
     /// What is rendered.
     pub templates: Vec<Template>,
+}
+
+/// Why a block is refused before anything runs.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Which block.
+    pub place: Span,
+    /// What is wrong.
+    pub text: String,
 }
 
 /// Where inputs go, and with what they are made.
@@ -64,8 +74,12 @@ impl Inputs {
     /// What a task's blocks ask for. `lookup` knows the environment, `node.*`, `attr.*` and `meta.*`.
     ///
     /// # Errors
-    /// A sentence and the index of a destination that leaves the task's directories.
-    pub fn plan(task: &Task, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Inputs, String> {
+    /// A destination or source that leaves the task's directories.
+    pub fn plan(task: &Task, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Inputs, Refused> {
+        let inside = |path: &str, what: &str, place: Span| {
+            let refused = |error| Refused { place, text: format!("{what} {error}") };
+            Place::resolve(path).map(drop).map_err(refused)
+        };
         let text = |text: &String| interpolate::replace(text, lookup);
         let map = |map: &BTreeMap<String, String>| {
             map.iter().map(|(key, value)| (text(key), text(value))).collect()
@@ -73,7 +87,7 @@ impl Inputs {
         let mut inputs = Inputs::default();
         for artifact in &task.artifacts {
             let destination = text(&artifact.destination);
-            Place::resolve(&destination).map_err(|error| format!("artifact destination {error}"))?;
+            inside(&destination, "artifact destination", artifact.span)?;
             inputs.artifacts.push(Artifact {
                 source: text(&artifact.source),
                 destination,
@@ -84,12 +98,12 @@ impl Inputs {
         }
         for template in &task.templates {
             let destination = text(&template.destination);
-            Place::resolve(&destination).map_err(|error| format!("template destination {error}"))?;
+            inside(&destination, "template destination", template.span)?;
             let source = match &template.source {
                 TemplateSource::Data(data) => TemplateSource::Data(data.clone()),
                 TemplateSource::File(path) => {
                     let path = text(path);
-                    Place::resolve(&path).map_err(|error| format!("template source {error}"))?;
+                    inside(&path, "template source", template.span)?;
                     TemplateSource::File(path)
                 }
             };
@@ -185,7 +199,7 @@ pub struct Rendered {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Consequence {
     /// This, after at most this long.
-    Act(Change),
+    Act(Change, Duration),
     /// It could not be rendered again: the old result stays.
     Failed(String),
 }
@@ -242,7 +256,7 @@ impl Rendered {
                         if let Some(slot) = self.texts.get_mut(at) {
                             *slot = text;
                         }
-                        consequences.push(Consequence::Act(template.change.clone()));
+                        consequences.push(Consequence::Act(template.change.clone(), template.splay));
                     }
                     Err(text) => consequences.push(Consequence::Failed(text)),
                 },

@@ -48,6 +48,8 @@ pub enum LoadError {
 pub fn support() -> Support {
     Support::only(&[
         Feature::Count,
+        Feature::Artifact,
+        Feature::Template,
         Feature::Leader,
         Feature::Lifecycle,
         Feature::Restart,

@@ -6,6 +6,7 @@ mod checks;
 use crate::allocation::{Allocation, Disk, Order, PlanError, PlannedTask};
 use crate::convert;
 use crate::environment::{Instance, nomad};
+use crate::inputs::Inputs;
 use crate::lifecycle::Member;
 use crate::network::{Mode, NAMESPACES, Namespace, Port};
 use crate::node::Node;
@@ -133,6 +134,8 @@ fn planned(
         logs: task.logs.clone(),
         actions: actions(task, &|text| interpolated(&names, text)),
         checks: checks::of_task(instance, &|text| interpolated(&names, text))?,
+        inputs: Inputs::plan(task, &|name| names.get(name))
+            .map_err(|refused| text(vec![Diagnostic::new(refused.place, refused.text)], outcome))?,
         order: order(outcome, instance, scene, &names)?,
     })
 }

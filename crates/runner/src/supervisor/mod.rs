@@ -5,6 +5,7 @@
 
 mod asked;
 mod checking;
+mod feeding;
 mod perform;
 
 use crate::allocation::{Allocation, PlanError};
@@ -38,6 +39,9 @@ pub enum StartError {
     /// Pipes, log files and copies of descriptors.
     #[error("cannot set up its streams: {0}")]
     Streams(#[from] std::io::Error),
+    /// What it needs before it starts.
+    #[error(transparent)]
+    Inputs(#[from] crate::inputs::InputError),
     /// Its shim has gone at once.
     #[error(transparent)]
     Shim(#[from] ClientError),
@@ -93,6 +97,7 @@ pub struct Supervisor<'a> {
     desk: Desk,
     failure: Option<(usize, StartError)>,
     checking: Vec<checking::Checking>,
+    feeding: Vec<feeding::Feeding>,
 }
 
 /// One of the descriptors that [`Supervisor::descriptors`] listed.
@@ -106,6 +111,8 @@ pub enum Token {
     Stopped(usize),
     /// A check is answered.
     Checked(usize),
+    /// Something of a task's inputs.
+    Fed(usize),
 }
 
 impl<'a> Supervisor<'a> {
@@ -140,6 +147,7 @@ impl<'a> Supervisor<'a> {
             .unwrap_or(ProcessId { pid: 0, start_time: 0 });
         let lives = plan.allocation.tasks.iter().map(|_| Life::default()).collect();
         let checking = checking::Checking::all(&plan.allocation);
+        let feeding = plan.allocation.tasks.iter().map(|_| feeding::Feeding::default()).collect();
         Ok(Supervisor {
             engine,
             operator,
@@ -151,6 +159,7 @@ impl<'a> Supervisor<'a> {
             desk,
             failure: None,
             checking,
+            feeding,
         })
     }
 
@@ -198,6 +207,8 @@ impl<'a> Supervisor<'a> {
         all.extend(self.checking.iter().enumerate().filter_map(|(index, checking)| {
             checking.question.as_ref().map(|question| (Token::Checked(index), question.answer.as_fd()))
         }));
+        let fed = self.feeding.iter().enumerate();
+        all.extend(fed.filter_map(|(task, feeding)| Some((Token::Fed(task), feeding.descriptor()?))));
         all
     }
 
@@ -206,6 +217,7 @@ impl<'a> Supervisor<'a> {
         // A tick that comes early would find nothing to do.
         let checks = self.checking.iter().filter_map(|checking| checking.watcher.due);
         checks
+            .chain(self.feeding.iter().filter_map(feeding::Feeding::due))
             .chain(self.state.machine.next_tick())
             .min()
             .map(|tick| tick.since(now()) + Duration::from_millis(1))
@@ -219,6 +231,7 @@ impl<'a> Supervisor<'a> {
                 Token::Ended(task) => self.take_end(*task, outputs),
                 Token::Stopped(task) => self.take_stop(*task, outputs),
                 Token::Checked(check) => self.take_check(*check, outputs),
+                Token::Fed(task) => self.take_fed(*task, outputs),
             }
         }
         if ready.contains(&Token::Control) {
@@ -227,6 +240,7 @@ impl<'a> Supervisor<'a> {
             }
         }
         self.ask_checks(outputs);
+        self.do_changes(outputs);
         self.drive(Input::Tick, outputs);
     }
 
@@ -244,12 +258,13 @@ impl<'a> Supervisor<'a> {
             for action in self.state.machine.step(now(), luck(), input) {
                 changed = true;
                 match action {
-                    Action::Start(task) => inputs.push_back(self.start(task, outputs)),
+                    Action::Start(task) => inputs.extend(self.start(task, outputs)),
                     Action::Stop(task, grace) => inputs.extend(self.stop(task, grace, outputs)),
                     Action::Tell(task, happening) => self.tell(task, &happening, outputs),
                 }
             }
         }
+        self.stop_inputs();
         if self.is_over() && self.state.network.is_some() {
             self.disconnect(outputs);
             changed = true;

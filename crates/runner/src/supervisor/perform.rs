@@ -74,21 +74,37 @@ impl Supervisor<'_> {
         }
     }
 
-    pub(super) fn start(&mut self, task: usize, outputs: &mut dyn Outputs) -> Input {
+    /// Starts a task, or what it needs before; then the answer comes later.
+    pub(super) fn start(&mut self, task: usize, outputs: &mut dyn Outputs) -> Option<Input> {
+        match self.begin_inputs(task, outputs) {
+            None => Some(self.launch(task, outputs)),
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(self.never_starts(task, error, outputs)),
+        }
+    }
+
+    /// Starts a task that has all it needs.
+    pub(super) fn launch(&mut self, task: usize, outputs: &mut dyn Outputs) -> Input {
         match self.try_start(task, outputs) {
             Ok(()) => Input::Started(task),
-            Err(error) => {
-                self.tell(task, &Happening::DriverFailure(error.to_string()), outputs);
-                if self.failure.is_none() {
-                    self.failure = Some((task, error));
-                }
-                Input::NotStarted(task, Ended::NeverStarts)
-            }
+            Err(error) => self.never_starts(task, error, outputs),
+        }
+    }
+
+    fn never_starts(&mut self, task: usize, error: StartError, outputs: &mut dyn Outputs) -> Input {
+        self.tell(task, &Happening::DriverFailure(error.to_string()), outputs);
+        self.failed_to_start(task, error);
+        Input::NotStarted(task, Ended::NeverStarts)
+    }
+
+    pub(super) fn failed_to_start(&mut self, task: usize, error: StartError) {
+        if self.failure.is_none() {
+            self.failure = Some((task, error));
         }
     }
 
     /// Sets up the allocation's network before its first task. What will be made is written down first.
-    fn connect(&mut self, outputs: &mut dyn Outputs) -> Result<(), NetworkError> {
+    pub(super) fn connect(&mut self, outputs: &mut dyn Outputs) -> Result<(), NetworkError> {
         if self.state.network.is_some() {
             return Ok(());
         }
@@ -118,7 +134,11 @@ impl Supervisor<'_> {
     fn try_start(&mut self, index: usize, outputs: &mut dyn Outputs) -> Result<(), StartError> {
         self.connect(outputs)?;
         let allocation = &self.plan.allocation;
-        let request = allocation.request_in(index, self.state.network.as_ref())?;
+        let mut request = allocation.request_in(index, self.state.network.as_ref())?;
+        if let Some(feeding) = self.feeding.get(index) {
+            request.env.retain(|(name, _)| !feeding.env.contains_key(name));
+            request.env.extend(feeding.env.clone());
+        }
         // What an earlier supervisor may have left half done.
         self.engine.destroy(&request.id, true)?;
         let task = self.engine.prepare(self.operator, &request)?;
@@ -224,6 +244,9 @@ impl Supervisor<'_> {
 
     fn collect(&mut self, task: usize, outputs: &mut dyn Outputs) {
         self.end_checks(task);
+        if let Some(feeding) = self.feeding.get_mut(task) {
+            feeding.run_is_over();
+        }
         let destroyed = self.engine.destroy(&self.run_id(task), true);
         // Only now: the shim of a foreground run leaves when its starter does.
         if let Some(life) = self.lives.get_mut(task) {

@@ -519,7 +519,12 @@ pub(crate) fn groups(prefix: &str) -> Vec<String> {
 
 /// The tops of the hierarchies that hold tasks' groups.
 pub(crate) fn controllers() -> Vec<PathBuf> {
-    hierarchies().filter(|top| top.join("cgroup.procs").exists()).collect()
+    let top = PathBuf::from("/sys/fs/cgroup");
+    // A machine with version 2 only has one, and what lies in it are groups.
+    if top.join("cgroup.controllers").exists() {
+        return vec![top];
+    }
+    hierarchies().filter(|hierarchy| hierarchy.join("cgroup.procs").exists()).collect()
 }
 
 fn hierarchies() -> impl Iterator<Item = PathBuf> {

@@ -342,3 +342,5 @@ fn refused(option: &str, text: impl std::fmt::Display) -> Refused {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod total;

@@ -19,7 +19,7 @@ fn path(text: &str) -> HostPath {
     HostPath::new(text).unwrap()
 }
 
-fn request(pairs: Vec<(&str, Value)>) -> TaskRequest {
+pub(super) fn request(pairs: Vec<(&str, Value)>) -> TaskRequest {
     let command = ("command", Value::from("/bin/date"));
     let config = TaskConfig::decode(&Value::map(std::iter::once(command).chain(pairs))).unwrap();
     TaskRequest {
@@ -54,7 +54,7 @@ fn request(pairs: Vec<(&str, Value)>) -> TaskRequest {
     }
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     let all = CapSet::up_to(40);
     Facts {
         users: Database::from_text(
@@ -70,20 +70,29 @@ fn facts() -> Facts {
     }
 }
 
-fn resolve_with(operator: Vec<(&str, Value)>, facts: &Facts, request: &TaskRequest) -> Result<Task, String> {
+/// On a paper host with cgroups of version 2.
+pub(super) fn resolve_on_paper(
+    operator: &OperatorConfig,
+    facts: &Facts,
+    request: &TaskRequest,
+) -> Result<Task, TaskError> {
     const V2: &str = "25 30 0:23 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n";
-    let operator = OperatorConfig::decode(&Value::map(operator)).unwrap();
     let cgroups = bivouac_cgroup::Host::parse(V2).unwrap();
     let files = PaperHost::usual();
     let resolver = Resolver {
-        operator: &operator,
+        operator,
         facts,
         cgroups: &cgroups,
         files: &files,
         layers: &DryLayers,
         numbers: &DryNumbers,
     };
-    resolver.resolve(request).map_err(|error| error.to_string())
+    resolver.resolve(request)
+}
+
+fn resolve_with(operator: Vec<(&str, Value)>, facts: &Facts, request: &TaskRequest) -> Result<Task, String> {
+    let operator = OperatorConfig::decode(&Value::map(operator)).unwrap();
+    resolve_on_paper(&operator, facts, request).map_err(|error| error.to_string())
 }
 
 fn resolve(operator: Vec<(&str, Value)>, task: Vec<(&str, Value)>) -> Result<Task, String> {

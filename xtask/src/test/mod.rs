@@ -19,7 +19,11 @@ use needs::Lanes;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use suites::Form;
 pub(crate) use suites::Suite;
+
+/// Tells tests to take their time.
+const NIGHTLY: &str = "BIVOUAC_NIGHTLY";
 
 /// What was asked for.
 struct Wanted {
@@ -182,7 +186,7 @@ fn environment(workspace: &Workspace, nightly: bool) -> Vec<(&'static str, Strin
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ];
     if nightly {
-        settings.push(("BIVOUAC_NIGHTLY", "1".to_owned()));
+        settings.push((NIGHTLY, "1".to_owned()));
     }
     settings
 }
@@ -190,9 +194,10 @@ fn environment(workspace: &Workspace, nightly: bool) -> Vec<(&'static str, Strin
 /// Runs one suite here, tells its line, and on failure what it said.
 fn on_this_machine(suite: &Suite, folder: &Path, settings: &[(&str, String)]) -> Result<Count> {
     let begun = Instant::now();
+    let form = if settings.iter().any(|(name, _)| *name == NIGHTLY) { Form::Full } else { Form::Short };
     let mut command = Command::new("timeout");
     command
-        .args(["--kill-after=10", &suite.seconds().to_string()])
+        .args(["--kill-after=10", &suite.seconds(form).to_string()])
         .arg(&suite.binary)
         .arg("--show-output")
         .args(suite.threads())

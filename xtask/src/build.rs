@@ -7,6 +7,11 @@ use std::path::PathBuf;
 
 /// The one target we release for. Static, so that one file runs on every distribution.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
+/// The other machine that the engine is written for.
+const OTHER: &str = "aarch64-unknown-linux-musl";
+/// What knows system call numbers and the shape of the kernel's structs.
+const ENGINE: [&str; 5] =
+    ["bivouac-sys", "bivouac-cgroup", "bivouac-sandbox", "bivouac-shim", "bivouac-driver"];
 /// What a release consists of: package and program.
 const PROGRAMS: [(&str, &str); 2] = [("bivouac", "bivouac"), ("bivouac-shim", "bivouac-shim")];
 
@@ -38,7 +43,7 @@ pub(crate) fn release() -> Result<()> {
 
 /// Builds both programs statically and returns where they lie.
 pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<Vec<PathBuf>> {
-    add_target()?;
+    add_target(TARGET)?;
     let mut cargo = shell::cargo();
     cargo.current_dir(&workspace.root).args(["build", "--target", TARGET]);
     if profile == Profile::Release {
@@ -58,16 +63,34 @@ pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<Vec<Pa
     Ok(PROGRAMS.iter().map(|(_, program)| folder.join(program)).collect())
 }
 
-/// Adds the musl target through rustup where it is missing.
-fn add_target() -> Result<()> {
-    let sysroot = shell::capture(std::process::Command::new("rustc").args(["--print", "sysroot"]))?;
-    if PathBuf::from(sysroot.trim()).join("lib/rustlib").join(TARGET).is_dir() {
+/// Compiles the engine for the other machine, so that what is written for both stays so. Its tests do not run: they
+/// need that machine's kernel.
+pub(crate) fn check_other() -> Result<()> {
+    if let Err(error) = add_target(OTHER) {
+        say(format!("SKIPPED: cross: {error:#}"));
         return Ok(());
     }
-    say(format!("adding the target {TARGET} through rustup"));
-    shell::run(std::process::Command::new("rustup").args(["target", "add", TARGET])).with_context(|| {
+    let workspace = Workspace::load()?;
+    let mut cargo = shell::cargo();
+    cargo.current_dir(&workspace.root).args(["check", "--quiet", "--locked", "--target", OTHER]);
+    for package in ENGINE {
+        cargo.args(["--package", package]);
+    }
+    shell::run(&mut cargo)?;
+    say(format!("cross: {} packages compile for {OTHER}", ENGINE.len()));
+    Ok(())
+}
+
+/// Adds a target through rustup where it is missing.
+fn add_target(target: &str) -> Result<()> {
+    let sysroot = shell::capture(std::process::Command::new("rustc").args(["--print", "sysroot"]))?;
+    if PathBuf::from(sysroot.trim()).join("lib/rustlib").join(target).is_dir() {
+        return Ok(());
+    }
+    say(format!("adding the target {target} through rustup"));
+    shell::run(std::process::Command::new("rustup").args(["target", "add", target])).with_context(|| {
         format!(
-            "the target {TARGET} is missing; without rustup, install your distribution's musl target of Rust"
+            "the target {target} is missing; without rustup, install your distribution's musl target of Rust"
         )
     })
 }

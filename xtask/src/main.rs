@@ -22,6 +22,7 @@ cargo xtask COMMAND
 
   demo [--release]      build Bivouac and run examples/hello.nomad.hcl with it
   build                 the release binaries (static, musl) into target/dist
+  cross                 the engine compiled for aarch64
   test                  everything, here and in a cgroup v2 virtual machine
       --no-install        do not install what is missing
       --nightly           the long forms of the tests
@@ -47,6 +48,7 @@ fn command(arguments: &[String]) -> Result<()> {
     match name {
         "demo" => demo::run(rest),
         "build" => no_arguments(name, rest).and_then(|()| build::release()),
+        "cross" => no_arguments(name, rest).and_then(|()| build::check_other()),
         "test" => test::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),

@@ -14,6 +14,7 @@ pub struct UnknownSignal(String);
 
 /// Names and numbers that x86-64 and arm64 share; see signal(7). Of two names of a number the first is shown.
 const NAMES: &[(&str, i32)] = &[
+    ("NULL", 0),
     ("HUP", 1),
     ("INT", 2),
     ("QUIT", 3),

@@ -12,13 +12,13 @@ use crate::face::{
 use crate::name::DriverName;
 use crate::options::{Opt, Values};
 use crate::request::{Around, ask};
-use crate::signals::Signal;
 use crate::streams;
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{self as driver, Handle, Places, Standing};
 use bivouac_driver::fingerprint::{Evidence, Health as Verdict};
 use bivouac_driver::options;
 use bivouac_driver::request::StarterGone;
+use bivouac_driver::signals::Signal;
 use bivouac_shim::process::Moment;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use std::collections::BTreeMap;
@@ -184,8 +184,6 @@ impl Engine for Bivouac {
         if !matches!(engine.find(id)?, Standing::Alive(_)) {
             return Ok(());
         }
-        let signal = bivouac_driver::signals::Signal::from_number(signal.number())
-            .ok_or_else(|| failed("no such signal"))?;
         let id = id.to_owned();
         // The shim holds the clock; this thread only keeps its answer from going to nobody.
         let asking = move || {
@@ -250,8 +248,6 @@ impl Engine for Bivouac {
     }
 
     fn signal(&self, id: &str, signal: Signal) -> Result<(), EngineError> {
-        let signal = bivouac_driver::signals::Signal::from_number(signal.number())
-            .ok_or_else(|| failed("no such signal"))?;
         Ok(self.engine()?.signal(id, signal)?)
     }
 

@@ -14,7 +14,7 @@ pub use task::{
 };
 
 use crate::options::{Opt, Values};
-use crate::signals::Signal;
+use bivouac_driver::signals::Signal;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;

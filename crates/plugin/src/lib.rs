@@ -38,15 +38,14 @@ mod schema;
 mod serve;
 mod settings;
 mod shared;
-mod signals;
 mod status;
 mod streams;
 mod tasks;
 pub mod wire;
 
+pub use bivouac_driver::signals::{Signal, UnknownSignal};
 pub use handshake::{HandshakeError, launched_by_nomad};
 pub use msgpack::{ConfigError, decode as decode_config};
 pub use name::{DriverName, NameError};
 pub use schema::of_block as schema_of;
 pub use serve::{ServeError, serve, until_shutdown};
-pub use signals::{Signal, UnknownSignal};

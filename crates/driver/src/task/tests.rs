@@ -296,3 +296,72 @@ fn root_needs_the_operator() {
     let task = resolve_with(vec![("allow_root", true.into())], &facts(), &root()).unwrap();
     assert_eq!(task.sandbox.process.capabilities.effective.bits(), 0x3f_ffff_ffff);
 }
+
+/// To the letter: users search their logs, and the web, for these.
+#[test]
+fn the_words_that_users_search_for() {
+    let decoded = |name: &str, value: Value| {
+        let config = Value::map([("command", "x".into()), (name, value)]);
+        TaskConfig::decode(&config).unwrap_err().to_string()
+    };
+    let operator = |name: &str, value: Value| {
+        OperatorConfig::decode(&Value::map([(name, value)])).unwrap_err().to_string()
+    };
+    let of_user = |operator, user: &str| {
+        let request = TaskRequest { user: user.into(), ..request(vec![]) };
+        resolve_with(operator, &facts(), &request).unwrap_err()
+    };
+    let caps = |name: &'static str, list: &[&str]| {
+        resolve(vec![], vec![(name, Value::texts(list.iter().copied()))]).unwrap_err()
+    };
+    for (said, text) in [
+        (decoded("pid_mode", "x".into()), "pid_mode must be \"private\" or \"host\", got \"x\""),
+        (decoded("ipc_mode", "x".into()), "ipc_mode must be \"private\" or \"host\", got \"x\""),
+        (
+            operator("default_pid_mode", "x".into()),
+            "default_pid_mode must be \"private\" or \"host\", got \"x\"",
+        ),
+        (
+            operator("default_ipc_mode", "x".into()),
+            "default_ipc_mode must be \"private\" or \"host\", got \"x\"",
+        ),
+        (decoded("work_dir", "x".into()), "work_dir must be absolute but got relative path \"x\""),
+        (
+            caps("cap_add", &["b_cap", "a_cap"]),
+            "failed driver config validation: cap_add configured with capabilities not supported by system: a_cap, b_cap",
+        ),
+        (
+            caps("cap_drop", &["not_valid"]),
+            "failed driver config validation: cap_drop configured with capabilities not supported by system: not_valid",
+        ),
+        (
+            resolve(vec![("allow_caps", Value::texts(["not_valid"]))], vec![]).unwrap_err(),
+            "failed driver config validation: allow_caps configured with capabilities not supported by system: not_valid",
+        ),
+        (
+            caps("cap_add", &["CAP_SYS_TIME", "net_admin"]),
+            "driver does not allow the following capabilities: net_admin, sys_time",
+        ),
+        (
+            of_user(vec![("denied_host_uids", "1000".into())], "web"),
+            "failed host user validation: running as uid 1000 is disallowed",
+        ),
+        (
+            of_user(vec![("denied_host_gids", "900-1000".into())], "web"),
+            "failed host user validation: running as gid 1000 is disallowed",
+        ),
+        (
+            operator("denied_host_uids", "1-x".into()),
+            "invalid range deniedHostUIDs \"1-x\": range bound not valid",
+        ),
+        (
+            operator("denied_host_gids", "10-1".into()),
+            "invalid range deniedHostGIDs \"10-1\": lower bound cannot be greater than upper bound",
+        ),
+    ] {
+        assert_eq!(said, text);
+    }
+    assert!(of_user(vec![], "alice").starts_with("failed host user validation: unknown user alice"));
+    assert!(decoded("colour", "x".into()).contains("colour"), "an unknown option is named");
+    assert!(decoded("args", Value::map([("a", "b".into())])).starts_with("args must be a list of texts"));
+}

@@ -49,7 +49,7 @@ fn e6_start_wait_recover() {
     let Run { id, started, mut out, err: _err } = bench.started(&request);
     assert_eq!(read_line(&mut out), "ready");
     let handle = started.handle.clone();
-    assert!(matches!(bench.start(&request), Err(EngineError::AlreadyStarted(_))));
+    assert_eq!(bench.refusal(&request), "task with ID \"alloc/a\" already started");
     assert!(matches!(bench.engine.destroy(&id, false), Err(EngineError::Running)));
     // The wait is given up, and all that was known in memory with it: another engine, as after a restart.
     drop(started);

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
+mod bad_input;
 mod bench;
 mod d_rows;
 mod e_rows;

@@ -3,9 +3,9 @@
 use super::{failed, locked};
 use crate::engine::watches::ending;
 use crate::face::{EngineError, ExecControl, ExecRequest, ExecSession, ExecStreams, Exit, TermSize};
-use crate::signals::Signal;
 use bivouac_driver::engine::{Engine, EngineError as DriverError};
 use bivouac_driver::request::{self, Streams};
+use bivouac_driver::signals::Signal;
 use bivouac_sandbox::model::TerminalSize;
 use bivouac_shim::client::Session;
 use rustix::pipe::{PipeFlags, pipe_with};

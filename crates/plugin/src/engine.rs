@@ -13,6 +13,7 @@ use crate::name::DriverName;
 use crate::options::{Opt, Values};
 use crate::request::{Around, ask};
 use crate::streams;
+use bivouac_driver::capabilities::{Powers, named};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{self as driver, Handle, Places, Standing};
 use bivouac_driver::fingerprint::{Evidence, Health as Verdict};
@@ -130,6 +131,9 @@ impl Engine for Bivouac {
 
     fn configure(&self, values: &Values, purpose: &Purpose) -> Result<(), EngineError> {
         let operator = OperatorConfig::decode(&to_driver(values)).map_err(failed)?;
+        // Else the first task would be told what the operator should have been.
+        let known = Powers::of_this_process().known;
+        named("allow_caps", &operator.allow_caps, known).map_err(failed)?;
         if let Purpose::Serve(host) = purpose {
             *locked(&self.configured) = Some((operator, host.clone()));
         }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Longest time one answer may take.
@@ -11,11 +12,13 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// One agent's interface.
 pub(crate) struct Api {
     port: u16,
+    /// How to run curl in another network, where the agent has one of its own.
+    curl: Option<Vec<String>>,
 }
 
 impl Api {
-    pub(crate) fn new(port: u16) -> Self {
-        Self { port }
+    pub(crate) fn new(port: u16, curl: Option<Vec<String>>) -> Self {
+        Self { port, curl }
     }
 
     /// A document.
@@ -35,6 +38,9 @@ impl Api {
 
     /// HTTP/1.0: the answer ends with the connection, so nothing needs to be counted.
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, String> {
+        if let Some(curl) = &self.curl {
+            return self.ask_over_there(curl, method, path, body);
+        }
         let say = |error: std::io::Error| format!("{method} {path}: {error}");
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).map_err(say)?;
         stream.set_read_timeout(Some(ANSWER)).map_err(say)?;
@@ -47,7 +53,25 @@ impl Api {
         if head.split(' ').nth(1) != Some("200") {
             return Err(format!("{method} {path}: {head}\n{body}"));
         }
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
         serde_json::from_str(body).map_err(|error| format!("{method} {path}: {error}: {body}"))
+    }
+
+    fn ask_over_there(&self, curl: &[String], method: &str, path: &str, body: &str) -> Result<Value, String> {
+        let (program, rest) = curl.split_first().expect("a program");
+        let output = Command::new(program)
+            .args(rest)
+            .args(["-sS", "--fail-with-body", "--max-time", "20", "-X", method, "--data", body])
+            .arg(format!("http://127.0.0.1:{}{path}", self.port))
+            .output()
+            .map_err(|error| format!("{method} {path}: {error}"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !output.status.success() {
+            return Err(format!("{method} {path}: {said} {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        serde_json::from_str(&said).map_err(|error| format!("{method} {path}: {error}: {said}"))
     }
 
     /// Waits until the first allocation of a job satisfies `wanted`; tells it.

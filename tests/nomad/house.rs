@@ -22,13 +22,12 @@ pub(crate) enum Network {
 const FURNISH: &str = r#"
 set -e
 mount -t proc proc /proc
+if [ "$1" = own ]; then mount -t tmpfs -o mode=755 tmpfs /run; fi
 mkdir -p /run/bivouac /var/lib/bivouac /etc/bivouac
 mount -t tmpfs -o mode=700 tmpfs /run/bivouac
 mount -t tmpfs -o mode=755 tmpfs /var/lib/bivouac
 mount -t tmpfs -o mode=755 tmpfs /etc/bivouac
 if [ "$1" = own ]; then
-    mount -t sysfs sysfs /sys -o ro 2>/dev/null || true
-    mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns
     ip link set lo up
 fi
 echo ready
@@ -82,6 +81,13 @@ impl House {
         }
         command.arg("--").arg(program).stdin(Stdio::null());
         command
+    }
+
+    /// How to run curl where the agent's addresses are, if they are not this process's.
+    pub(crate) fn curl(&self) -> Option<Vec<String>> {
+        let words =
+            ["nsenter", "--target", &self.first.to_string(), "--net", "--", "curl"].map(str::to_owned);
+        (self.network == Network::Own).then(|| words.to_vec())
     }
 
     /// What a command inside says; it must end well.

@@ -87,12 +87,28 @@ impl Job {
             .task("VolumeMounts", json!(mounts))
     }
 
-    /// Sends it to the agent.
-    pub(crate) fn submit<'a>(&self, agent: &'a Agent) -> Run<'a> {
+    /// Another type of job: `system`.
+    pub(crate) fn kind(mut self, kind: &str) -> Self {
+        self.0["Type"] = json!(kind);
+        self.group("ReschedulePolicy", Value::Null)
+    }
+
+    /// The job's own document, in another namespace.
+    pub(crate) fn in_namespace(mut self, namespace: &str) -> Value {
+        self.0["Namespace"] = json!(namespace);
+        self.0
+    }
+
+    /// Sends it to the agent; its name.
+    pub(crate) fn send(&self, agent: &Agent) -> String {
         let name = self.0["ID"].as_str().expect("an id").to_owned();
         agent.api.put("/v1/jobs", &json!({"Job": self.0})).unwrap_or_else(|why| panic!("{name}: {why}"));
-        let found = agent.api.wait_for_allocation(&name, A_WHILE, |_| true);
-        Run { agent, id: found["ID"].as_str().expect("an id").to_owned(), job: name }
+        name
+    }
+
+    /// Sends it to the agent and waits for its allocation.
+    pub(crate) fn submit<'a>(&self, agent: &'a Agent) -> Run<'a> {
+        agent.found(&self.send(agent))
     }
 
     /// Runs it until its task runs.
@@ -117,9 +133,29 @@ pub(crate) struct Run<'a> {
     pub(crate) agent: &'a Agent,
     pub(crate) job: String,
     pub(crate) id: String,
+    kept: bool,
+}
+
+impl Agent {
+    /// The newest allocation of a job.
+    pub(crate) fn found(&self, job: &str) -> Run<'_> {
+        let found = self.api.wait_for_allocation(job, A_WHILE, |_| true);
+        Run {
+            agent: self,
+            id: found["ID"].as_str().expect("an id").to_owned(),
+            job: job.to_owned(),
+            kept: false,
+        }
+    }
 }
 
 impl Run<'_> {
+    /// Leaves the job alone when this goes.
+    pub(crate) fn keep(mut self) -> Self {
+        self.kept = true;
+        self
+    }
+
     /// The allocation as it is now.
     pub(crate) fn now(&self) -> Value {
         self.agent.api.get(&format!("/v1/allocation/{}", self.id)).expect("an allocation")
@@ -249,6 +285,9 @@ impl Run<'_> {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         let _ = self.agent.api.delete(&format!("/v1/job/{}", self.job));
     }
 }

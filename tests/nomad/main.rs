@@ -8,13 +8,18 @@
 
 mod agent;
 mod api;
+mod bridge;
+mod compliance;
+mod configuration;
 mod face;
+mod going;
 mod house;
 mod job;
 mod leftovers;
 mod options;
 mod owner;
 mod real;
+mod recovery;
 mod rows;
 mod shared;
 

@@ -8,6 +8,7 @@ mod files;
 mod lifecycle;
 mod lookup;
 mod network;
+mod operators;
 mod resources;
 
 use crate::agent::Agent;

@@ -2,7 +2,7 @@
 
 use super::{refused, sh, succeeded};
 use crate::agent::{Agent, deadline};
-use crate::face::{A_WHILE, run as run_file};
+use crate::face::run as run_file;
 use crate::job::{Job, Run, SECOND};
 use crate::shared::ours;
 use serde_json::json;
@@ -10,8 +10,7 @@ use serde_json::json;
 /// Runs a job file and finds its allocation.
 fn file<'a>(agent: &'a Agent, name: &str) -> Run<'a> {
     run_file(agent, name);
-    let found = agent.api.wait_for_allocation(name, A_WHILE, |_| true);
-    Run { agent, job: name.to_owned(), id: found["ID"].as_str().expect("an id").to_owned() }
+    agent.found(name)
 }
 
 /// Covers: Z1

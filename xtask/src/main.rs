@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod coverage;
+mod deb;
 mod demo;
 mod fuzz;
 mod licences;
@@ -23,6 +24,7 @@ cargo xtask COMMAND
   demo [--release]      build Bivouac and run examples/hello.nomad.hcl with it
   build                 the release binaries (static, musl) into target/dist
   cross                 the engine compiled for aarch64
+  deb                   a Debian package of the release binaries, tried out in a scratch root
   test                  everything, here and in a cgroup v2 virtual machine
       --no-install        do not install what is missing
       --nightly           the long forms of the tests
@@ -46,6 +48,7 @@ fn command(arguments: &[String]) -> Result<()> {
         Some((name, rest)) => (name.as_str(), rest),
     };
     match name {
+        "deb" => no_arguments(name, rest).and_then(|()| deb::run()),
         "demo" => demo::run(rest),
         "build" => no_arguments(name, rest).and_then(|()| build::release()),
         "cross" => no_arguments(name, rest).and_then(|()| build::check_other()),

@@ -9,6 +9,7 @@ mod nomad;
 mod suites;
 mod vm;
 
+use crate::deb;
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
@@ -95,6 +96,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         if wanted.packages.is_empty() {
             sum += documentation(&workspace, &logs.join("host"))?;
             witness.look("documentation");
+            sum += package(&workspace);
+            witness.look("package");
         }
         sum += witness.dismissed()?;
     }
@@ -222,6 +225,23 @@ fn documentation(workspace: &Workspace, folder: &Path) -> Result<Count> {
     say(count.line("host", "documentation", begun.elapsed().as_secs()));
     count.explain(&log);
     Ok(count)
+}
+
+/// The Debian package of what was built, where there is a dpkg.
+fn package(workspace: &Workspace) -> Count {
+    let begun = Instant::now();
+    let log = if shell::find("dpkg-deb").is_none() {
+        "SKIPPED: package: there is no dpkg-deb\ntest result: ok. 1 passed; 0 failed; 0 ignored\n".to_owned()
+    } else {
+        match deb::check(workspace) {
+            Ok(()) => "test result: ok. 1 passed; 0 failed; 0 ignored\n".to_owned(),
+            Err(error) => format!("{error:#}\ntest result: FAILED. 0 passed; 1 failed; 0 ignored\n"),
+        }
+    };
+    let count = Count::of_suite(&log, Some(0));
+    say(count.line("host", "package", begun.elapsed().as_secs()));
+    count.explain(&log);
+    count
 }
 
 /// Runs a command with everything it says in a file; returns that text and the exit code, if there is one.

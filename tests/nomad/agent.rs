@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Where the tests write: not in `/tmp`, which every agent has of its own.
+pub(crate) const SCRATCH: &str = "/var/tmp";
 /// Longest time an agent may take until its driver is healthy.
 const READY: Duration = Duration::from_secs(90);
 /// Longest time an orderly end may take.
@@ -129,9 +131,13 @@ impl Agent {
 
     /// Makes the directories and the configuration of an agent.
     pub(crate) fn prepare(nomad: &Path, setup: Setup<'_>) -> Self {
-        let dir =
-            tempfile::Builder::new().prefix("bivouac-test-nomad-").tempdir().expect("a directory").keep();
-        let in_use = fs::File::create(std::env::temp_dir().join("bivouac-test-nomad.lock")).expect("a lock");
+        let dir = tempfile::Builder::new()
+            .prefix("bivouac-test-nomad-")
+            .tempdir_in(SCRATCH)
+            .expect("a directory")
+            .keep();
+        // A lock that leaves no file.
+        let in_use = fs::File::open(nomad).expect("the nomad program");
         flock(&in_use, FlockOperation::LockShared).expect("a lock");
         let ports = Ports::free();
         let house = House::open(setup.network);

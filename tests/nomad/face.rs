@@ -1,6 +1,6 @@
 //! What the client sends and how it takes our answers; the engine behind the face is a fake.
 
-use crate::agent::{Agent, Plugin, Setup, program};
+use crate::agent::{Agent, Plugin, SCRATCH, Setup, program};
 use crate::{api, fake_plugin};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn start(test: &str) -> Option<(Agent, PathBuf)> {
             return None;
         }
     };
-    let diary = std::env::temp_dir().join(format!("bivouac-test-diary-{}-{test}", std::process::id()));
+    let diary = Path::new(SCRATCH).join(format!("bivouac-test-diary-{}-{test}", std::process::id()));
     let _ = std::fs::remove_file(&diary);
     let plugin = fake_plugin();
     let block = "args = [\"--name\", \"fake\"]\nconfig {\n  greeting = \"good day\"\n}";

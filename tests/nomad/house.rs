@@ -22,7 +22,13 @@ pub(crate) enum Network {
 const FURNISH: &str = r#"
 set -e
 mount -t proc proc /proc
-if [ "$1" = own ]; then mount -t tmpfs -o mode=755 tmpfs /run; fi
+# Killed helpers and plugins leave their sockets there.
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+if [ "$1" = own ]; then
+    mkdir -p /var/lib/cni
+    mount -t tmpfs tmpfs /var/lib/cni
+    mount -t tmpfs -o mode=755 tmpfs /run
+fi
 mkdir -p /run/bivouac /var/lib/bivouac /etc/bivouac
 mount -t tmpfs -o mode=700 tmpfs /run/bivouac
 mount -t tmpfs -o mode=755 tmpfs /var/lib/bivouac

@@ -44,7 +44,11 @@ pub(crate) fn remove(allocations: &[String], last: bool) {
         left.is_empty()
     });
     if last {
-        for top in tops() {
+        // The engine's own is every face's; on a machine that only tests, nobody else is there.
+        let alone = std::env::var_os("BIVOUAC_TEST_LANE").is_some();
+        let shims = tops().into_iter().filter_map(|top| Some(top.parent()?.join("bivouac-shims")));
+        let shims = shims.filter(|top| alone && top.is_dir()).collect::<Vec<_>>();
+        for top in tops().into_iter().chain(shims) {
             groups(&top).iter().chain([&top]).for_each(|group| drop(fs::remove_dir(group)));
         }
     }

@@ -18,6 +18,7 @@ mod job;
 mod leftovers;
 mod options;
 mod owner;
+mod pages;
 mod real;
 mod recovery;
 mod rows;

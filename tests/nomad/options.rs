@@ -1,8 +1,9 @@
 //! The real driver's options under a real client: its schema is accepted, values arrive, mistakes are told.
 
-use crate::agent::{Agent, Plugin, program};
+use crate::agent::{Agent, Plugin, SCRATCH, program};
 use crate::face::{A_WHILE, client_status, diary_line, job, run};
 use crate::{api, fake_plugin};
+use std::path::Path;
 
 const OPERATOR: &str = r#"
 args = ["--name", "fake"]
@@ -24,7 +25,7 @@ config {
 #[test]
 fn the_drivers_schema_is_accepted_and_every_shape_arrives() {
     let Ok(nomad) = program().inspect_err(|why| println!("SKIPPED: options: {why}")) else { return };
-    let diary = std::env::temp_dir().join(format!("bivouac-test-diary-{}-options", std::process::id()));
+    let diary = Path::new(SCRATCH).join(format!("bivouac-test-diary-{}-options", std::process::id()));
     let _ = std::fs::remove_file(&diary);
     let text = diary.to_str().expect("a plain path").to_owned();
     let plugin = fake_plugin();

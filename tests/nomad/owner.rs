@@ -1,13 +1,13 @@
 //! Who owns the name `exec`: taking it over from the built-in driver, and both names at once.
 
-use crate::agent::{Agent, Plugin, program};
+use crate::agent::{Agent, Plugin, SCRATCH, program};
 use crate::face::{A_WHILE, client_status, diary_line, run, wait_until};
 use crate::{api, fake_plugin};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn diary(test: &str) -> PathBuf {
-    let diary = std::env::temp_dir().join(format!("bivouac-test-diary-{}-{test}", std::process::id()));
+    let diary = Path::new(SCRATCH).join(format!("bivouac-test-diary-{}-{test}", std::process::id()));
     let _ = std::fs::remove_file(&diary);
     diary
 }

@@ -72,7 +72,7 @@ fn x3_the_root_holds_what_was_embedded() {
         names.sort_unstable();
         let expected = [
             "alloc/", "bin/", "dev/", "etc/", "local/", "passwd", "private/", "proc/", "secrets/", "sys/",
-            "tmp/",
+            "tmp/", "var/",
         ];
         assert_eq!(names, expected, "{said}");
         run.nothing_left();

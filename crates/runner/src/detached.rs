@@ -5,9 +5,9 @@ use crate::allocation::Allocation;
 use crate::disks;
 use crate::events::{Happening, Kind};
 use crate::foreground::RunError;
-use crate::lifecycle::{Manner, Status};
+use crate::lifecycle::Status;
 use crate::relay::wait;
-use crate::state::{Care, Face, Home, Keep, OnBoot, Plan, VERSION};
+use crate::state::{Care, Face, Home, Keep, OnBoot, Plan, State, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, Started};
@@ -58,7 +58,11 @@ pub fn prepare(
         face: Face::Detached,
         config: config.map(Path::to_owned),
     };
-    let made = keep.make().and_then(|_lock| keep.write_plan(&plan, Care::Synced));
+    let made = keep.make().and_then(|_lock| {
+        keep.write_plan(&plan, Care::Synced)?;
+        // From now on others know of it, should its supervisor never come so far.
+        keep.write(&State::fresh(&plan), Care::Cached)
+    });
     let made = made.map_err(RunError::from).and_then(|()| {
         allocation.make_directories()?;
         Ok(disks::take(home, allocation)?)
@@ -161,9 +165,8 @@ fn follow(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> 
         drop(fds);
         drop(listed);
         if told {
-            while let Ok(Some(_)) = bivouac_sys::signal::take(signals.as_fd()) {
-                supervisor.stop_all(Manner::default(), &mut files);
-            }
+            // The machine goes down, or somebody wants another supervisor: the tasks are left to whoever comes next.
+            return Ok(());
         }
         supervisor.turn(&ready, &mut files);
     }

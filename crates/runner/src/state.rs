@@ -9,7 +9,7 @@ use crate::checks::Health;
 use crate::events::Journal;
 use crate::lifecycle::{Machine, Status};
 use crate::network::Attached;
-use bivouac_shim::process::{ProcessId, boot_id};
+use bivouac_shim::process::{Moment, ProcessId, boot_id};
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -18,11 +18,15 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The version of the files; a reader takes its own and older ones.
 pub const VERSION: u32 = 1;
 /// No file of ours is longer: a plan holds environments, which the kernel caps.
 const LARGEST: u64 = 64 << 20;
+
+/// How long somebody who only looks may hold a lock.
+const LOOKED_AT: Duration = Duration::from_millis(500);
 
 /// Why something on disk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -177,10 +181,19 @@ impl Keep {
         let path = self.path.join("lock");
         let options = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&path);
         let file = options.map_err(failed("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Supervised { id: self.id.clone() }),
-            Err(errno) => Err(failed("lock", &path)(errno.into())),
+        let end = Instant::now() + LOOKED_AT;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                // Whoever only looks holds it for an instant.
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
+                    std::thread::sleep(LOOKED_AT / 100);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(StateError::Supervised { id: self.id.clone() });
+                }
+                Err(errno) => return Err(failed("lock", &path)(errno.into())),
+            }
         }
     }
 
@@ -349,6 +362,33 @@ pub struct TaskState {
 }
 
 impl State {
+    /// Before anything has happened.
+    pub fn fresh(plan: &Plan) -> State {
+        let allocation = &plan.allocation;
+        let machine = allocation.machine();
+        let names = allocation.tasks.iter().map(|task| task.member.name.clone());
+        let created = Moment::now().unix_nanos;
+        let longest =
+            allocation.max_run_duration.map(|longest| i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX));
+        State {
+            version: VERSION,
+            boot_id: boot_id().unwrap_or_default(),
+            id: allocation.id.clone(),
+            name: allocation.name.clone(),
+            job: allocation.job.clone(),
+            group: allocation.group.clone(),
+            created,
+            face: plan.face,
+            supervisor: ProcessId { pid: 0, start_time: 0 },
+            status: machine.status(),
+            description: String::new(),
+            network: None,
+            run_until: longest.map(|longest| created.saturating_add(longest)),
+            tasks: names.map(|name| TaskState { name, ..TaskState::default() }).collect(),
+            machine,
+        }
+    }
+
     /// Whether its times are of this boot.
     pub fn is_of_this_boot(&self) -> bool {
         boot_id().is_ok_and(|boot| boot == self.boot_id)

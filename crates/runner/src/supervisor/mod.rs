@@ -14,7 +14,7 @@ use crate::events::{Happening, Kind};
 use crate::lifecycle::{Action, Input, Manner, Outcome, Reason, Stage, Status};
 use crate::network::{self, NetworkError, Settings};
 use crate::restart::{Luck, Time};
-use crate::state::{Care, Face, Keep, Lock, Plan, State, StateError, TaskState, VERSION};
+use crate::state::{Care, Face, Keep, Lock, Plan, State, StateError};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, EngineError, Started};
 use bivouac_driver::request::TaskStreams;
@@ -130,7 +130,7 @@ impl<'a> Supervisor<'a> {
     ) -> Result<Supervisor<'a>, StateError> {
         let desk = Desk::open(&keep)?;
         let saved = keep.state()?;
-        let mut state = saved.unwrap_or_else(|| fresh(&plan));
+        let mut state = saved.unwrap_or_else(|| State::fresh(&plan));
         if !state.is_of_this_boot() {
             state.machine.reboot();
             // The kernel has taken the namespace; leases of addresses lie on disk. What stays is a lease too many.
@@ -338,32 +338,6 @@ impl<'a> Supervisor<'a> {
         };
         let leader = self.plan.allocation.tasks.iter().position(|task| task.member.leader);
         leader.map_or_else(|| (0..self.lives.len()).map(code).find(|code| *code != 0).unwrap_or(0), code)
-    }
-}
-
-fn fresh(plan: &Plan) -> State {
-    let allocation = &plan.allocation;
-    let machine = allocation.machine();
-    let names = allocation.tasks.iter().map(|task| task.member.name.clone());
-    let created = Moment::now().unix_nanos;
-    let longest =
-        allocation.max_run_duration.map(|longest| i64::try_from(longest.as_nanos()).unwrap_or(i64::MAX));
-    State {
-        version: VERSION,
-        boot_id: boot_id().unwrap_or_default(),
-        id: allocation.id.clone(),
-        name: allocation.name.clone(),
-        job: allocation.job.clone(),
-        group: allocation.group.clone(),
-        created,
-        face: plan.face,
-        supervisor: ProcessId { pid: 0, start_time: 0 },
-        status: machine.status(),
-        description: String::new(),
-        network: None,
-        run_until: longest.map(|longest| created.saturating_add(longest)),
-        tasks: names.map(|name| TaskState { name, ..TaskState::default() }).collect(),
-        machine,
     }
 }
 

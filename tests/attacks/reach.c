@@ -162,7 +162,7 @@ static void hosts(void)
 	APART("sched.batch", syscall(SYS_sched_setscheduler, 0, SCHED_BATCH, &param));
 	APART("sched_setattr", syscall(SYS_sched_setattr, 0, 0, 0));
 	APART("nice.lower", setpriority(PRIO_PROCESS, 0, -5));
-	APART("nice.raise", setpriority(PRIO_PROCESS, 0, 5));
+	APART("nice.raise", setpriority(PRIO_PROCESS, 0, 19));
 	APART("ioprio.rt", syscall(SYS_ioprio_set, 1, 0, 1 << 13));
 	APART("ioprio.idle", syscall(SYS_ioprio_set, 1, 0, 3 << 13));
 	cpu_set_t all;

@@ -147,7 +147,7 @@ fn a_process_of_a_task_starts_from_a_clean_state() {
     first.expect(&["pdeathsig"], "9");
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
     for report in [&first, &exec] {
-        report.expect(&["ppid", "oom", "securebits", "nice", "policy"], "0");
+        report.expect(&["ppid", "oom", "securebits", "policy"], "0");
         report.expect(&["SigBlk", "SigIgn", "ShdPnd"], "0000000000000000");
         report.expect(&["signals"], "");
         report.expect(&["sid", "pgid"], "own");

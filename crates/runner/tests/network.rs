@@ -65,13 +65,17 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Server(child);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !said(&inside(network, "busybox", &["netstat", "-ltn"])).contains(&format!(":{port} ")) {
-            assert!(Instant::now() < deadline, "the server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
+        listens(network, port);
+        Server(child)
+    }
+}
+
+/// Waits until the server listens: it serves one connection, then begins anew.
+fn listens(network: &Attached, port: u16) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !said(&inside(network, "busybox", &["netstat", "-ltn"])).contains(&format!(":{port} ")) {
+        assert!(Instant::now() < deadline, "the server does not listen");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -121,6 +125,7 @@ fn bridge_networks_talk_and_leave_nothing() {
         there.args([netns.as_str(), "busybox", "nc", "-w", "5", &address, "8080"]);
         assert_eq!(read_line(&mut there), "hello");
         // From the host, through the mapped port.
+        listens(&server, 8080);
         let mut mapped = Command::new("busybox");
         mapped.args(["nc", "-w", "5", "127.0.0.1", "18080"]);
         assert_eq!(read_line(&mut mapped), "hello", "{}", rules());

@@ -109,13 +109,19 @@ pub fn ask(keep: &Keep, request: &Request) -> Result<(), ControlError> {
     let directory = directory(keep).map_err(nobody)?;
     connect(&socket, &address(directory.as_fd()).map_err(kernel)?).map_err(nobody)?;
     let bytes = serde_json::to_vec(request).unwrap_or_default();
-    send(&socket, &bytes, SendFlags::NOSIGNAL).map_err(kernel)?;
     let mut buffer = vec![0u8; LARGEST];
-    let (length, _) = loop {
-        match recv(&socket, buffer.as_mut_slice(), RecvFlags::empty()) {
-            Err(Errno::INTR) => {}
-            other => break other.map_err(kernel)?,
+    let answered = send(&socket, &bytes, SendFlags::NOSIGNAL).and_then(|_| {
+        loop {
+            match recv(&socket, buffer.as_mut_slice(), RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                other => break other.map(|(length, _)| length),
+            }
         }
+    });
+    let length = match answered {
+        // It ended before it had read the question: no answer, as when it ends before the answer.
+        Err(Errno::CONNRESET | Errno::PIPE) => 0,
+        other => other.map_err(kernel)?,
     };
     match serde_json::from_slice(buffer.get(..length).unwrap_or_default()) {
         Ok(Answer::Done) => Ok(()),

@@ -13,6 +13,8 @@ const IN_THE_MACHINE: [&str; 6] =
 
 /// The suite on a real Nomad.
 const NOMAD: &str = "bivouac-plugin::nomad";
+/// Programs that try to get out: not yet proven on cgroup v2, see the closing note of their issue.
+const ATTACKS: &str = "bivouac-driver::attacks";
 /// A compiler, a database and two dozen others.
 const PROGRAMS: &str = "bivouac::programs";
 
@@ -55,8 +57,8 @@ impl Suite {
     /// Whether the cgroup v2 machine runs it too.
     pub(crate) fn runs_in_the_machine(&self) -> bool {
         // Real programs meet the same filter and root there, and an emulated machine would need an hour for them.
-        let is_slow = self.name == PROGRAMS;
-        self.kind == Kind::Integration && IN_THE_MACHINE.contains(&self.package.as_str()) && !is_slow
+        let stays_here = [PROGRAMS, ATTACKS].contains(&self.name.as_str());
+        self.kind == Kind::Integration && IN_THE_MACHINE.contains(&self.package.as_str()) && !stays_here
     }
 
     /// How long it may take on this machine, in seconds.

@@ -28,6 +28,16 @@ fn shim() -> PathBuf {
 pub(crate) struct Plugin {
     child: Child,
     channel: Channel,
+    _socket: Socket,
+}
+
+/// A plugin that is killed cannot take its socket away.
+struct Socket(String);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Plugin {
@@ -56,7 +66,7 @@ impl Plugin {
         }
         let socket = line.split('|').nth(3).unwrap_or_else(|| panic!("a handshake: {line:?}")).to_owned();
         let endpoint = Endpoint::from_shared(format!("unix://{socket}")).unwrap();
-        Plugin { child, channel: endpoint.connect().await.unwrap() }
+        Plugin { child, channel: endpoint.connect().await.unwrap(), _socket: Socket(socket) }
     }
 
     pub(crate) async fn set_config(&self, config: &Value) -> Result<(), tonic::Status> {

@@ -162,12 +162,25 @@ fn packet_filter() -> BTreeSet<String> {
     ["iptables-save", "ip6tables-save"].into_iter().flat_map(of).collect()
 }
 
-/// Groups of every hierarchy that bear a name of ours, or of the Nomad that tests start. Others belong to whoever runs
-/// this machine, and come and go as they like.
+/// Groups of every hierarchy that bear a name of ours, or of the Nomad that tests start, but for what is kept. Others
+/// belong to whoever runs this machine, and come and go as they like.
 fn control_groups() -> BTreeSet<String> {
     let is_ours = |path: &String| path.contains("bivouac") || path.contains("nomad");
     let folders = groups_below(Path::new("/sys/fs/cgroup"));
-    folders.into_iter().map(|path| path.display().to_string()).filter(is_ours).collect()
+    let found = folders.into_iter().map(|path| path.display().to_string()).filter(is_ours).collect();
+    without_kept_groups(&found)
+}
+
+/// The two parents of groups that stay for the boot, directly below a hierarchy, as long as nothing is in them: making
+/// them again costs every start one directory per hierarchy.
+fn without_kept_groups(found: &BTreeSet<String>) -> BTreeSet<String> {
+    let is_parent = |path: &str| {
+        let below_root = path.strip_prefix("/sys/fs/cgroup/").unwrap_or(path);
+        let name = below_root.split_once('/').map_or(below_root, |(_, name)| name);
+        ["bivouac", "bivouac-shims"].contains(&name)
+    };
+    let is_empty = |path: &str| !found.iter().any(|other| other.starts_with(&format!("{path}/")));
+    found.iter().filter(|path| !(is_parent(path) && is_empty(path))).cloned().collect()
 }
 
 /// A link among the hierarchies is another name of one.
@@ -331,6 +344,27 @@ mod tests {
         assert!(saw(path.to_str().unwrap()), "{found:?}");
         let rest = before.differences(&scope);
         assert!(!rest.iter().any(|line| line.contains("ledger") || line.contains("sleep 100")), "{rest:?}");
+    }
+
+    #[test]
+    fn only_the_parents_of_groups_are_kept_and_only_empty() {
+        let all = [
+            "/sys/fs/cgroup/bivouac-shims",
+            "/sys/fs/cgroup/pids/bivouac",
+            "/sys/fs/cgroup/pids/bivouac/task",
+            "/sys/fs/cgroup/cpu/bivouac",
+            "/sys/fs/cgroup/cpu/bivouac-other",
+            "/sys/fs/cgroup/cpu/other/bivouac",
+        ];
+        let all = all.map(str::to_owned).into();
+        let left = without_kept_groups(&all).into_iter().collect::<Vec<_>>();
+        let expected = [
+            "/sys/fs/cgroup/cpu/bivouac-other",
+            "/sys/fs/cgroup/cpu/other/bivouac",
+            "/sys/fs/cgroup/pids/bivouac",
+            "/sys/fs/cgroup/pids/bivouac/task",
+        ];
+        assert_eq!(left, expected);
     }
 
     #[test]

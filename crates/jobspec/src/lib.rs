@@ -113,6 +113,11 @@ fn settings_tree(
     Some(tree)
 }
 
+/// The names of all functions that a job file may call.
+pub fn function_names() -> impl Iterator<Item = &'static str> {
+    functions::names()
+}
+
 /// Reads a duration as job files write it: `30s`, `5m`, `1h30m`.
 ///
 /// # Errors

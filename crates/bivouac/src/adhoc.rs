@@ -51,6 +51,7 @@ pub(crate) fn allocation(
         kill_signal: flags.stop_signal.clone(),
         logs: LOGS,
         actions: Vec::new(),
+        planted: Vec::new(),
         checks: Vec::new(),
         inputs: Inputs::default(),
         order,

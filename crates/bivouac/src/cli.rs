@@ -61,8 +61,24 @@ pub(crate) enum Command {
         after_help = "Examples:\n  bivouac logs web\n  bivouac logs -f --tail 20 web\n  bivouac logs --task server --stderr 07e1f62d\n\nOn a terminal, what could command it is shown in words (but for colours), unless --raw is given."
     )]
     Logs(Logs),
+    /// Watch what tasks use, on the whole screen.
+    Top(Top),
     /// Show the last ten things that happened to each task.
     Events(Events),
+    /// Start a parameterized job with a payload and metadata.
+    #[command(
+        after_help = "Examples:\n  bivouac dispatch -meta user=42 encode.nomad.hcl input.json\n  echo data | bivouac dispatch -d encode.nomad.hcl -"
+    )]
+    Dispatch(Box<Dispatch>),
+    /// Run one of the actions that a job file defines for a task; without a name, list them.
+    Action(Action),
+    /// Look at files of an allocation: its directory holds `alloc` and one directory for each task.
+    Fs(Fs),
+    /// Copy files into or out of a task: one of both is TASK:PATH.
+    #[command(
+        after_help = "Examples:\n  bivouac cp web:/local/report.txt .\n  bivouac cp config.json web:/local/\n  bivouac cp db/server:/alloc/data ./data\n\nLinks are copied as links and never followed. Directories of the host that a task sees (/usr, /etc, ...)\nare not reached; secrets are not copied."
+    )]
+    Cp(Cp),
     /// Make, list and remove named volumes.
     Volume(Volume),
     /// Show what tasks use.
@@ -304,12 +320,94 @@ pub(crate) struct Logs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Only this job, allocation or task's allocation.
+    pub(crate) what: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Events {
     /// Write JSON.
     #[arg(long)]
     pub(crate) json: bool,
     /// A job, an allocation or a task.
     pub(crate) what: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dispatch {
+    #[command(flatten)]
+    pub(crate) variables: Variables,
+    /// Metadata of this run (also written -meta, as with Nomad).
+    #[arg(long = "meta", value_name = "KEY=VALUE")]
+    pub(crate) meta: Vec<String>,
+    /// Run in the background.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Give the job file a host volume, NAME=PATH[:ro].
+    #[arg(short, long, value_name = "NAME=PATH")]
+    pub(crate) volume: Vec<String>,
+    /// The job file.
+    pub(crate) job: PathBuf,
+    /// A file with the payload (`-` for standard input).
+    pub(crate) payload: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Action {
+    /// Give the action a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// The task.
+    pub(crate) task: String,
+    /// The action.
+    pub(crate) action: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fs {
+    #[command(subcommand)]
+    pub(crate) command: FsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FsCommand {
+    /// List a directory.
+    Ls {
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+        /// The allocation.
+        what: String,
+        /// The directory.
+        #[arg(default_value = "/")]
+        path: PathBuf,
+    },
+    /// Show a file.
+    Cat {
+        /// The allocation.
+        what: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Tell what is at a path.
+    Stat {
+        /// Write JSON.
+        #[arg(long)]
+        json: bool,
+        /// The allocation.
+        what: String,
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cp {
+    /// What is copied.
+    pub(crate) from: String,
+    /// Where to.
+    pub(crate) to: String,
 }
 
 #[derive(Debug, Args)]
@@ -389,7 +487,7 @@ pub(crate) fn with_double_dashes(arguments: impl IntoIterator<Item = OsString>) 
                 ours = false;
             }
             let text = argument.to_str().unwrap_or_default();
-            let nomads = ["-var", "-var-file", "-volume"];
+            let nomads = ["-var", "-var-file", "-volume", "-meta"];
             let nomads = nomads.iter().any(|name| {
                 text.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
             });

@@ -5,6 +5,7 @@ mod adhoc;
 mod cli;
 mod commands;
 mod rows;
+mod screen;
 mod ui;
 
 use clap::Parser;

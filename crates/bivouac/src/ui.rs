@@ -7,6 +7,7 @@ use anyhow::Result;
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::fingerprint::Health;
 use bivouac_runner::events::Event;
+use bivouac_runner::files::Entry;
 use bivouac_shim::protocol::TaskStats;
 use clap::CommandFactory;
 use comfy_table::{Table, presets};
@@ -142,6 +143,36 @@ pub(crate) fn events(rows: &[(String, Event)], as_json: bool) -> Result<u8> {
 fn time(unix_nanos: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_nanos))
         .map_or_else(|_| String::new(), |moment| format!("{moment:.0}"))
+}
+
+/// Entries of a directory.
+pub(crate) fn entries(entries: &[Entry], as_json: bool) -> Result<u8> {
+    if as_json {
+        let rows: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                serde_json::json!({
+                    "name": entry.name, "kind": entry.kind.to_string(), "mode": format!("{:04o}", entry.mode),
+                    "size": entry.size, "modified": entry.modified
+                })
+            })
+            .collect();
+        return json(&rows);
+    }
+    let mut table = table(&["MODE", "SIZE", "MODIFIED", "NAME"]);
+    for entry in entries {
+        let mode = format!("{}{:04o}", entry.kind, entry.mode);
+        let modified = time(entry.modified.saturating_mul(1_000_000_000));
+        table.add_row([mode, entry.size.to_string(), modified, entry.name.escape_debug().to_string()]);
+    }
+    println!("{}", table.trim_fmt());
+    Ok(0)
+}
+
+/// Copies a file to standard output.
+pub(crate) fn copy(mut file: std::fs::File) -> Result<()> {
+    std::io::copy(&mut file, &mut std::io::stdout().lock())?;
+    Ok(())
 }
 
 /// Volumes with their places.

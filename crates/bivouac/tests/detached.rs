@@ -114,7 +114,7 @@ fn z22_a_plain_batch_writes_its_log_and_ends_complete() {
     assert!(events.contains("Exit Code: 0"), "{events}");
 }
 
-/// Covers: Z22
+/// Covers: Z22, W40
 #[test]
 fn z22_a_batch_that_fails_or_never_starts() {
     let Some(bivouac) = Bivouac::new("fails") else { return };
@@ -168,7 +168,7 @@ fn z21_hooks_run_in_order_beside_a_sidecar() {
     assert!(side.contains("Main Tasks Dead") && side.contains("Task successfully killed"), "{side}");
 }
 
-/// Covers: Z22, W2
+/// Covers: Z22, W2, A2
 #[test]
 fn z22_siblings_of_failed_and_of_leading_tasks() {
     let Some(bivouac) = Bivouac::new("siblings") else { return };
@@ -194,7 +194,7 @@ fn z22_siblings_of_failed_and_of_leading_tasks() {
     assert_eq!(state["tasks"][1]["exit_code"], 143);
 }
 
-/// Covers: W3, W13, W17
+/// Covers: W3, W13, W17, Z23
 #[test]
 fn w3_a_killed_supervisor_is_followed_by_another_and_nothing_runs_twice() {
     let Some(bivouac) = Bivouac::new("resume") else { return };
@@ -247,7 +247,7 @@ fn z24_the_longest_run_ends_complete_and_says_so() {
 
 /// Covers: W38
 #[test]
-fn names_signals_volumes_and_disks() {
+fn w38_names_signals_volumes_and_disks() {
     let Some(bivouac) = Bivouac::new("names") else { return };
     let body = format!(
         "count = 2\n ephemeral_disk {{\n sticky = true\n}}\n volume \"v\" {{\n type = \"host\"\n source = \"data\"\n}}\n{}",
@@ -367,4 +367,167 @@ fn w14_checks_ask_and_restart() {
     wait_for("both checks to pass", || {
         (checks(0, "http") == "passing" && checks(1, "script") == "passing").then_some(())
     });
+}
+
+#[test]
+fn top_fills_a_real_terminal_and_gives_it_back() {
+    let Some(bivouac) = Bivouac::new("top") else { return };
+    if !std::path::Path::new("/usr/bin/tmux").exists() {
+        println!("SKIPPED: top_fills_a_real_terminal_and_gives_it_back: no tmux");
+        return;
+    }
+    let run = Run::start(&bivouac, &job("service", &task("t", "", "echo the last line; exec sleep 1000")));
+    let socket = bivouac.state.join("tmux");
+    let tmux = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("tmux");
+        let output =
+            command.arg("-S").arg(&socket).args(["-f", "/dev/null"]).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let shell = format!(
+        "{} --state-dir {} top; echo given back; sleep 1000",
+        env!("CARGO_BIN_EXE_bivouac"),
+        bivouac.state.display()
+    );
+    tmux(&["new-session", "-d", "-x", "140", "-y", "30", &shell]);
+    let screen = |wanted: &str| {
+        wait_for(wanted, || Some(tmux(&["capture-pane", "-p"])).filter(|screen| screen.contains(wanted)))
+    };
+    let shown = screen("the last line");
+    assert!(shown.contains("j.g[0]/t") && shown.contains("running") && shown.contains("/300"), "{shown}");
+    tmux(&["send-keys", "q"]);
+    let after = screen("given back");
+    assert!(!after.contains("MEMORY"), "{after}");
+    tmux(&["kill-server"]);
+    drop(run);
+    let (_, stderr, code) = bivouac.told(&["top"]);
+    assert!(code != Some(0) && stderr.contains("needs a terminal"), "{stderr}");
+}
+
+/// Covers: W11
+#[test]
+fn w11_a_dispatched_job_gets_payload_and_metadata() {
+    let Some(bivouac) = Bivouac::new("dispatch") else { return };
+    let body = task(
+        "t",
+        "dispatch_payload {\n file = \"in/input.txt\"\n}\n",
+        "cat /local/in/input.txt 2>/dev/null || echo none; echo $NOMAD_META_a-$NOMAD_META_b-$NOMAD_JOB_PARENT_ID",
+    );
+    let text = job("batch", &body).replace(
+        "group \"g\"",
+        "parameterized {\n meta_required = [\"a\"]\n meta_optional = [\"b\"]\n}\ngroup \"g\"",
+    );
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let (file, payload) = (bivouac.state.join("job.hcl"), bivouac.state.join("payload"));
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(&payload, "the payload\n").unwrap();
+    let (file, payload) = (file.to_str().unwrap(), payload.to_str().unwrap());
+    let (stdout, stderr, code) = bivouac.told(&["dispatch", "-meta", "a=1", file, payload]);
+    assert_eq!((stdout.as_str(), code), ("the payload\n1--j\n", Some(0)), "{stderr}");
+    assert_eq!(bivouac.told(&["dispatch", "--meta=a=2", file]).0, "none\n2--j\n");
+    for (arguments, needle) in [
+        (&["run", file][..], "bivouac dispatch"),
+        (&["dispatch", file], "required meta keys: [a]"),
+        (&["dispatch", "-meta", "a=1", "-meta", "c=1", file], "unpermitted metadata keys: [c]"),
+    ] {
+        let (_, stderr, code) = bivouac.told(arguments);
+        assert!(code != Some(0) && stderr.contains(needle), "{stderr}");
+    }
+    let (id, stderr, _) = bivouac.told(&["dispatch", "-d", "-meta", "a=3", file]);
+    let run = Run { bivouac: &bivouac, id: id.trim().to_owned() };
+    let state = run.wait_status("complete");
+    let name = state["job"].as_str().unwrap();
+    assert!(name.starts_with("j/dispatch-"), "{stderr}");
+    assert_eq!(bivouac.told(&["logs", name]).0, "none\n3--j\n");
+    assert_eq!(bivouac.told(&["logs", &format!("{name}.g[0]/t")]).0, "none\n3--j\n");
+}
+
+#[test]
+fn files_are_looked_at_and_copied_and_actions_run() {
+    let Some(bivouac) = Bivouac::new("files") else { return };
+    let action =
+        "action \"greet\" {\n command = \"/bin/echo\"\n args = [\"hello from ${NOMAD_TASK_NAME}\"]\n}\n";
+    let line = "echo mine > /local/out; ln -s /etc/shadow /local/link; ln -s /etc /local/etc; echo s > /secrets/s; touch /alloc/data/ready; exec sleep 1000";
+    let run = Run::start(&bivouac, &job("service", &task("t", action, line)));
+    let alloc = bivouac.state.join("allocs").join(&run.id);
+    wait_for("the task's files", || alloc.join("alloc/data/ready").exists().then_some(()));
+    let told = |arguments: &[&str]| bivouac.told(arguments);
+    assert_eq!(told(&["fs", "cat", "j", "t/local/out"]).0, "mine\n");
+    assert!(told(&["fs", "ls", "j", "/t/local"]).0.contains("out"));
+    assert!(told(&["fs", "stat", "--json", "j", "t/local/out"]).0.contains("\"size\": 5"));
+    for (path, needle) in [
+        ("t/local/link", "Path escapes the alloc directory"),
+        ("t/local/etc/passwd", "Path escapes the alloc directory"),
+        ("../x", "Path escapes the alloc directory"),
+        ("t/secrets/s", "Reading secret file prohibited: t/secrets/s"),
+        (".secrets/t/s", "Reading secret file prohibited"),
+    ] {
+        let (stdout, stderr, code) = told(&["fs", "cat", "j", path]);
+        assert!(stdout.is_empty() && code != Some(0) && stderr.contains(needle), "{path}: {stderr}");
+    }
+    let here = bivouac.state.join("copied");
+    let here = here.to_str().unwrap();
+    assert_eq!(told(&["cp", "t:/local/out", here]).2, Some(0));
+    assert_eq!(std::fs::read_to_string(here).unwrap(), "mine\n");
+    let (_, stderr, code) = told(&["cp", "t:/local/link", here]);
+    assert!(code != Some(0) && stderr.contains("escapes"), "{stderr}");
+    assert_eq!(told(&["cp", here, "t:/local/in"]).2, Some(0));
+    assert_eq!(told(&["exec", "t", "cat", "/local/in"]).0, "mine\n");
+    let (_, _, code) = told(&["cp", here, "t:/local/etc/bivouac-test"]);
+    assert!(code != Some(0) && !std::path::Path::new("/etc/bivouac-test").exists());
+    assert_eq!(told(&["action", "t"]).0, "greet\n");
+    assert_eq!(told(&["action", "t", "greet"]).0, "hello from t\n");
+    let (_, stderr, code) = told(&["action", "t", "other"]);
+    assert!(code != Some(0) && stderr.contains("it has: greet"), "{stderr}");
+}
+
+/// Processes whose command line holds all of these words.
+fn processes(words: &[&str]) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let holds = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        words.iter().all(|word| line.split('\0').any(|part| part == *word))
+    };
+    numbers.filter(holds).collect()
+}
+
+/// Covers: W3
+#[test]
+fn w3_killed_at_any_moment_one_supervisor_later_one_task_runs() {
+    let Some(bivouac) = Bivouac::new("moments") else { return };
+    let rounds = if std::env::var_os("BIVOUAC_NIGHTLY").is_some() { 60 } else { 6 };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let file = bivouac.state.join("job.nomad.hcl");
+    let state = bivouac.state.to_str().unwrap();
+    for round in 0..rounds {
+        let mark = format!("{}.{}", 3600 + round, std::process::id());
+        let body = format!(
+            "task \"t\" {{\n driver = \"exec\"\n kill_timeout = \"100ms\"\n config {{\n command = \"/bin/sleep\"\n args = [\"{mark}\"]\n}}\n}}\n"
+        );
+        std::fs::write(&file, job("service", &format!("{NO_RESTART}{body}"))).unwrap();
+        let mut starting = bivouac.command(&["run", "-d", file.to_str().unwrap()]);
+        let mut starting =
+            starting.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        // Each round a little later in its life; whatever the moment is, the end must be the same.
+        let born = wait_for("a supervisor", || processes(&["supervise", state]).first().copied());
+        std::thread::sleep(std::time::Duration::from_millis(round * 7 % 60));
+        let pid = rustix::process::Pid::from_raw(born).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        starting.wait().unwrap();
+        wait_for("one supervisor and one task", || {
+            let (_, stderr, code) = bivouac.told(&["resume"]);
+            assert_eq!(code, Some(0), "{stderr}");
+            let listed = bivouac.told(&["ps", "--json"]).0;
+            (listed.contains("\"supervised\": true") && processes(&[&mark]).len() == 1).then_some(())
+        });
+        assert_eq!(processes(&["supervise", state]).len(), 1);
+        assert_eq!(bivouac.told(&["stop", "j"]).2, Some(0));
+        assert_eq!(processes(&[&mark]).len(), 0, "nothing runs on");
+        wait_for("gc", || {
+            bivouac.told(&["gc"]);
+            std::fs::read_dir(bivouac.state.join("state")).unwrap().next().is_none().then_some(())
+        });
+    }
 }

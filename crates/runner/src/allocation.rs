@@ -2,6 +2,7 @@
 //! starts, so that any supervisor can take it up again.
 
 use crate::checks::Check;
+use crate::files::Files;
 use crate::inputs::Inputs;
 use crate::lifecycle::{Machine, Member};
 use crate::network::Attached;
@@ -20,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Below this, which lies in memory, each allocation has a directory for its secrets.
+pub const SECRETS: &str = "/run/bivouac/secrets";
+
 /// One instance of a group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Allocation {
@@ -35,6 +39,8 @@ pub struct Allocation {
     pub index: u32,
     /// Its directory.
     pub directory: PathBuf,
+    /// Where its tasks' secrets lie: in memory, gone with a reboot.
+    pub secrets: PathBuf,
     /// The directory of all allocations, which no task may see.
     pub state_dir: PathBuf,
     /// Wait before any of its tasks is killed.
@@ -74,6 +80,9 @@ pub struct PlannedTask {
     pub logs: Logs,
     /// Named commands to run in it.
     pub actions: Vec<Action>,
+    /// Files that are there before it starts.
+    #[serde(default)]
+    pub planted: Vec<Planted>,
     /// Checks of its services.
     #[serde(default)]
     pub checks: Vec<Check>,
@@ -81,6 +90,15 @@ pub struct PlannedTask {
     pub inputs: Inputs,
     /// What the driver is asked.
     pub order: Order,
+}
+
+/// A file that is there before a task starts: a dispatched payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planted {
+    /// Where, below the task's directory.
+    pub path: PathBuf,
+    /// What is in it.
+    pub bytes: Vec<u8>,
 }
 
 impl PlannedTask {
@@ -172,6 +190,7 @@ impl Allocation {
             group: task.member.name.clone(),
             index: 0,
             directory: state_dir.join("allocs").join(id),
+            secrets: Path::new(SECRETS).join(id),
             state_dir: state_dir.to_owned(),
             shutdown_delay: Duration::ZERO,
             max_run_duration: None,
@@ -252,9 +271,9 @@ impl Allocation {
         Ok(Directories {
             task: path(base.join(task))?,
             shared: path(base.join("alloc"))?,
-            secrets: Secrets::Directory(path(base.join(".secrets").join(task))?),
+            secrets: Secrets::Directory(path(self.secrets.join(task))?),
             private: path(base.join(".private").join(task))?,
-            own: vec![path(self.state_dir.clone())?],
+            own: vec![path(self.state_dir.clone())?, path(SECRETS.into())?],
         })
     }
 
@@ -279,16 +298,29 @@ impl Allocation {
         for name in ["alloc", "alloc/logs", "alloc/tmp", "alloc/data"] {
             make(&base.join(name), 0o777, Some(nobody))?;
         }
-        for name in [".secrets", ".private"] {
-            make(&base.join(name), 0o700, None)?;
-        }
+        make(&base.join(".private"), 0o700, None)?;
+        make(&self.secrets, 0o700, None)?;
         for task in self.tasks.iter().map(|task| &task.member.name) {
             make(&base.join(task), 0o777, Some(nobody))?;
             for (name, mode) in [("local", 0o777), ("tmp", 0o1777)] {
                 make(&base.join(task).join(name), mode, Some(nobody))?;
             }
-            make(&base.join(".secrets").join(task), 0o777, Some(nobody))?;
+            make(&self.secrets.join(task), 0o777, Some(nobody))?;
             make(&base.join(".private").join(task), 0o700, None)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files that are there before the tasks start, through no link that an earlier run may have left.
+    ///
+    /// # Errors
+    /// What the disk answered, with the path.
+    pub fn plant(&self) -> Result<(), PlanError> {
+        for task in &self.tasks {
+            for planted in &task.planted {
+                let files = Files::open(&self.directory.join(&task.member.name)).map_err(PlanError::other)?;
+                files.write(&planted.path, &planted.bytes, 0o644).map_err(PlanError::other)?;
+            }
         }
         Ok(())
     }
@@ -298,7 +330,7 @@ impl Allocation {
     /// # Errors
     /// What could not be removed.
     pub fn remove_directories(&self) -> Result<(), PlanError> {
-        remove_tree(&self.directory)
+        PlanError::all([remove_tree(&self.directory), remove_tree(&self.secrets)])
     }
 }
 
@@ -355,6 +387,7 @@ pub(crate) mod tests {
             kill_signal: "SIGINT".into(),
             logs: Logs { max_files: 10, max_file_size_mb: 10, disabled: false },
             actions: Vec::new(),
+            planted: Vec::new(),
             checks: Vec::new(),
             inputs: Inputs::default(),
             order: Order {
@@ -370,7 +403,8 @@ pub(crate) mod tests {
                 devices: Vec::new(),
             },
         };
-        Allocation::for_command(id, home.path(), task)
+        let allocation = Allocation::for_command(id, home.path(), task);
+        Allocation { secrets: home.path().join("secrets").join(id), ..allocation }
     }
 
     /// Covers: A1
@@ -380,7 +414,8 @@ pub(crate) mod tests {
         let allocation = sample(&Home::new(dir.path()), "one");
         assert!(!allocation.directory.exists(), "planning makes nothing");
         allocation.make_directories().unwrap();
-        for part in ["alloc/data", "alloc/logs", "alloc/tmp", "t/local", "t/tmp", ".secrets/t", ".private/t"]
+        for part in
+            ["alloc/data", "alloc/logs", "alloc/tmp", "t/local", "t/tmp", "../../secrets/one/t", ".private/t"]
         {
             assert!(allocation.directory.join(part).is_dir(), "{part}");
         }

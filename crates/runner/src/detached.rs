@@ -65,7 +65,8 @@ pub fn prepare(
     });
     let made = made.map_err(RunError::from).and_then(|()| {
         allocation.make_directories()?;
-        Ok(disks::take(home, allocation)?)
+        disks::take(home, allocation)?;
+        Ok(allocation.plant()?)
     });
     if let Err(error) = made {
         // The first failure is what counts.

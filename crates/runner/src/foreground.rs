@@ -136,6 +136,7 @@ fn supervise(
     for allocation in allocations {
         allocation.make_directories()?;
         disks::take(home, allocation)?;
+        allocation.plant()?;
         let keep = home.keep(&allocation.id);
         let lock = keep.make()?;
         let plan = Plan {

@@ -5,12 +5,13 @@
 //! whose supervisor lives is never touched either: its lock says so. Everything may vanish under us at any moment,
 //! since faces collect their own meanwhile; that is no error. Volumes and sticky disks stay.
 
-use crate::allocation::{PlanError, is_ours};
+use crate::allocation::{PlanError, SECRETS, is_ours};
 use crate::overview::{Entry, all};
 use crate::state::{Face, Home, Keep, OnBoot, StateError};
 use crate::{disks, network};
 use bivouac_driver::engine::{Engine, EngineError, Standing};
 use bivouac_shim::recover::RecoverError;
+use std::path::Path;
 use std::time::Duration;
 
 /// A directory without a state that is older than this was left by a start that was cut short.
@@ -55,6 +56,7 @@ pub fn collect(engine: &Engine, home: &Home) -> Result<Collected, GcError> {
     for keep in home.list()?.into_iter().filter(was_cut_short) {
         let removed = PlanError::all([
             crate::allocation::remove_tree(&home.alloc_dir(keep.id())),
+            crate::allocation::remove_tree(&Path::new(SECRETS).join(keep.id())),
             keep.remove().map_err(PlanError::other),
         ]);
         match removed {

@@ -56,6 +56,7 @@ pub fn support() -> Support {
         Feature::Service,
         Feature::Check,
         Feature::Action,
+        Feature::Parameterized,
         Feature::MaxRunDuration,
         Feature::ShutdownDelay,
         Feature::StickyDisk,

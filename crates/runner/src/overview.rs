@@ -92,7 +92,9 @@ pub fn find(home: &Home, asked: &str) -> Result<Selection, FindError> {
 }
 
 fn select(entries: Vec<Entry>, asked: &str) -> Result<Selection, FindError> {
-    if let Some((alloc, task)) = asked.split_once('/') {
+    // A dispatched job has a slash in its own name.
+    let whole = [Way::Exact, Way::Job].iter().any(|way| entries.iter().any(|entry| way.fits(entry, asked)));
+    if let (false, Some((alloc, task))) = (whole, asked.rsplit_once('/')) {
         let selection = select(entries, alloc)?;
         let entry = one(selection.entries, alloc)?;
         let task = entry.task(task).ok_or_else(|| FindError::Unknown(asked.to_owned()))?;

@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Covers: W52
+    /// Covers: W52, W18
     #[test]
     fn w52_asked_restarts_are_free_and_starts_that_cannot_work_end_it() {
         let mut tracker = service(policy(1, 60, 1, RestartMode::Fail));

@@ -26,7 +26,7 @@ pub(super) fn inspect(cli: &Cli, inspect: &Inspect) -> Result<u8> {
     }
     let operator = operator(configuration(cli).as_deref())?;
     let outcome = load(Path::new(&inspect.what), &inspect.variables)?;
-    for allocation in plan(&home, &outcome, &inspect.volume)? {
+    for allocation in plan(&home, &outcome, &inspect.volume, None)? {
         for (index, task) in allocation.tasks.iter().enumerate() {
             let rehearsed = engine.rehearse(&operator, &allocation.request(index)?)?;
             let survey = bivouac_sandbox::survey::Survey::for_rehearsal(&rehearsed.sandbox)?;

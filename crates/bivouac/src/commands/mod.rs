@@ -1,9 +1,11 @@
 //! The commands: each reads its arguments, asks the runner or the driver, and hands what it learned to `ui`.
 
 mod admin;
+mod files;
 mod output;
 mod run;
 mod tasks;
+mod top;
 
 use crate::cli::{Cli, Command, Variables};
 use crate::ui;
@@ -15,7 +17,7 @@ use bivouac_jobspec::Outcome;
 use bivouac_runner::allocation::{self, Allocation};
 use bivouac_runner::load::Origin;
 use bivouac_runner::node::Node;
-use bivouac_runner::planning::{self, Scene};
+use bivouac_runner::planning::{self, Payload, Scene};
 use bivouac_runner::state::Home;
 use bivouac_runner::volumes;
 use std::ffi::OsString;
@@ -36,8 +38,13 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Stop(stop) => tasks::stop(&cli, stop),
         Command::Restart(restart) => tasks::restart(&cli, restart),
         Command::Stats(stats) => output::stats(&cli, stats),
+        Command::Top(top) => top::top(&cli, top),
         Command::Events(events) => output::events(&cli, events),
         Command::Logs(logs) => output::logs(&cli, logs),
+        Command::Dispatch(dispatch) => run::dispatch(&cli, dispatch),
+        Command::Action(action) => tasks::action(&cli, action),
+        Command::Fs(fs) => files::fs(&cli, fs),
+        Command::Cp(cp) => files::cp(&cli, cp),
         Command::Inspect(inspect) => admin::inspect(&cli, inspect),
         Command::Validate(validate) => admin::validate(validate),
         Command::Doctor(doctor) => admin::doctor(&cli, doctor),
@@ -88,7 +95,12 @@ fn load(job: &Path, variables: &Variables) -> Result<Outcome> {
 }
 
 /// The allocations of a job; `volumes` are `NAME=PATH[:ro]` and come before those that Bivouac keeps.
-fn plan(home: &Home, outcome: &Outcome, volumes: &[String]) -> Result<Vec<Allocation>> {
+fn plan(
+    home: &Home,
+    outcome: &Outcome,
+    volumes: &[String],
+    payload: Option<&Payload>,
+) -> Result<Vec<Allocation>> {
     let mut known = volumes::known(home)?;
     for text in volumes {
         let (name, volume) = volumes::parse(text)?;
@@ -98,6 +110,7 @@ fn plan(home: &Home, outcome: &Outcome, volumes: &[String]) -> Result<Vec<Alloca
         node: &Node::of_this_machine(),
         state_dir: home.path(),
         volumes: &known,
+        payload,
         new_id: &allocation::new_id,
     };
     Ok(planning::plan(outcome, &scene)?)

@@ -2,24 +2,30 @@
 
 use super::{configuration, engine, home, load, operator, plan};
 use crate::adhoc;
-use crate::cli::{Cli, Run};
+use crate::cli::{Cli, Dispatch as DispatchArguments, Run};
 use crate::ui;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bivouac_driver::engine::Engine;
 use bivouac_runner::allocation::{self, Allocation};
 use bivouac_runner::console::Colour;
 use bivouac_runner::detached::{self, Answer};
+use bivouac_runner::dispatch::{Dispatch, refuse_undispatched};
 use bivouac_runner::foreground::{self, Directory, Remarks, RunError, Show};
 use bivouac_runner::overview;
 use bivouac_runner::relay::Attach;
 use bivouac_runner::state::{Face, Home, OnBoot};
+use std::io::Read;
 use std::path::Path;
 
 pub(super) fn run(cli: &Cli, run: &Run) -> Result<u8> {
     let (home, config) = (home(cli)?, configuration(cli));
     let operator = operator(config.as_deref())?;
     let allocations = match (&run.job, run.command.is_empty()) {
-        (Some(job), true) => plan(&home, &load(job, &run.variables)?, &run.adhoc.volume)?,
+        (Some(job), true) => {
+            let outcome = load(job, &run.variables)?;
+            refuse_undispatched(&outcome.job)?;
+            plan(&home, &outcome, &run.adhoc.volume, None)?
+        }
         (None, false) => {
             vec![adhoc::allocation(&run.adhoc, &run.command, &allocation::new_id(), home.path())?]
         }
@@ -27,7 +33,11 @@ pub(super) fn run(cli: &Cli, run: &Run) -> Result<u8> {
     };
     let engine = engine()?;
     if run.detach {
-        return start(&engine, &home, run, &allocations, config.as_deref());
+        if run.adhoc.tty || run.adhoc.interactive {
+            bail!("--detach: nobody is there for --interactive or --tty; use `bivouac exec -it` later");
+        }
+        let on_boot = if run.restart_on_boot { OnBoot::Restart } else { OnBoot::Forget };
+        return start(&engine, &home, on_boot, &allocations, config.as_deref());
     }
     if run.adhoc.tty && !ui::is_terminal() {
         bail!("--tty: standard input is not a terminal");
@@ -53,14 +63,10 @@ pub(super) fn attach(tty: bool, interactive: bool) -> Attach {
 fn start(
     engine: &Engine,
     home: &Home,
-    run: &Run,
+    on_boot: OnBoot,
     allocations: &[Allocation],
     config: Option<&Path>,
 ) -> Result<u8> {
-    if run.adhoc.tty || run.adhoc.interactive {
-        bail!("--detach: nobody is there for --interactive or --tty; use `bivouac exec -it` later");
-    }
-    let on_boot = if run.restart_on_boot { OnBoot::Restart } else { OnBoot::Forget };
     let config = config.map(std::path::absolute).transpose()?;
     let mut started = Vec::new();
     for allocation in allocations {
@@ -86,6 +92,47 @@ fn start(
         ui::line(&allocation.id);
     }
     Ok(0)
+}
+
+/// Makes a job of a parameterized one, and runs that.
+pub(super) fn dispatch(cli: &Cli, dispatch: &DispatchArguments) -> Result<u8> {
+    let (home, config) = (home(cli)?, configuration(cli));
+    let operator = operator(config.as_deref())?;
+    let mut outcome = load(&dispatch.job, &dispatch.variables)?;
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => bail!("-meta {text:?} is not KEY=VALUE"),
+    };
+    let id = allocation::new_id();
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let asked = Dispatch {
+        payload: dispatch.payload.as_deref().map(read_payload).transpose()?,
+        meta: dispatch.meta.iter().map(pair).collect::<Result<_>>()?,
+        seconds: seconds.map_or(0, |since| since.as_secs()),
+        digits: id.chars().take(8).collect(),
+    };
+    let payload = asked.apply(&mut outcome.job)?;
+    let allocations = plan(&home, &outcome, &dispatch.volume, Some(&payload))?;
+    let engine = engine()?;
+    if dispatch.detach {
+        return start(&engine, &home, OnBoot::Forget, &allocations, config.as_deref());
+    }
+    let colour = if ui::has_colour() { Colour::On } else { Colour::Off };
+    let show = Show { attach: Attach::Output, colour, remarks: Remarks::Written };
+    Ok(foreground::run(&engine, &operator, &home, &allocations, show, Directory::Removed)?)
+}
+
+/// A payload from a file or standard input, never more of it than any job takes.
+fn read_payload(path: &Path) -> Result<Vec<u8>> {
+    const ENOUGH: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(ENOUGH).read_to_end(&mut bytes)?;
+    } else {
+        let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        file.take(ENOUGH).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// The life of a supervisor in the background: what `run -d` and `resume` start.

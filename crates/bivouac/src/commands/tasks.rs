@@ -3,7 +3,7 @@
 use super::run::attach;
 use super::{engine, home};
 use crate::adhoc;
-use crate::cli::{Cli, Exec, Listing, Restart, Signal, Stop};
+use crate::cli::{Action, Cli, Exec, Listing, Restart, Signal, Stop};
 use crate::rows::{AllocRow, TaskRow};
 use crate::ui;
 use anyhow::{Context, Result, bail};
@@ -106,6 +106,25 @@ pub(super) fn exec(cli: &Cli, exec: &Exec) -> Result<u8> {
         }
         other => Ok(other?),
     }
+}
+
+pub(super) fn action(cli: &Cli, action: &Action) -> Result<u8> {
+    let (entry, index) = overview::find(&home(cli)?, &action.task)?.task(&action.task)?;
+    let plan = entry.keep.plan()?;
+    let Some(task) = plan.allocation.tasks.get(index) else { bail!("no task {:?}", action.task) };
+    let Some(name) = &action.action else {
+        task.actions.iter().for_each(|action| ui::line(&action.name));
+        return Ok(0);
+    };
+    let Some(found) = task.actions.iter().find(|action| action.name == *name) else {
+        let known: Vec<&str> = task.actions.iter().map(|action| action.name.as_str()).collect();
+        bail!("task {:?} has no action {name:?}; it has: {}", task.member.name, known.join(", "));
+    };
+    let command: Vec<String> = std::iter::once(&found.command).chain(&found.args).cloned().collect();
+    let engine = engine()?;
+    let id = plan.allocation.run_id(index);
+    let start = |streams: Streams| engine.exec(&id, ExecRequest { command, streams, deadline: None });
+    Ok(bivouac_runner::session::follow(attach(action.tty, false), start)?)
 }
 
 pub(super) fn signal(cli: &Cli, signal: &Signal) -> Result<u8> {

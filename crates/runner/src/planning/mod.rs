@@ -2,8 +2,10 @@
 //! anything is made. Pure but for the choice of free ports.
 
 mod checks;
+#[cfg(test)]
+mod tests;
 
-use crate::allocation::{Allocation, Disk, Order, PlanError, PlannedTask};
+use crate::allocation::{Allocation, Disk, Order, PlanError, PlannedTask, Planted, SECRETS};
 use crate::convert;
 use crate::environment::{Instance, nomad};
 use crate::inputs::Inputs;
@@ -34,8 +36,19 @@ pub struct Scene<'a> {
     pub state_dir: &'a Path,
     /// Host volumes.
     pub volumes: &'a HostVolumes,
+    /// What a dispatched job brings.
+    pub payload: Option<&'a Payload>,
     /// Makes ids; tests give fixed ones.
     pub new_id: &'a dyn Fn() -> String,
+}
+
+/// What a dispatched job brings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// The payload; empty where there is none.
+    pub bytes: Vec<u8>,
+    /// The job that was dispatched.
+    pub parent: String,
 }
 
 /// Plans every allocation of a job.
@@ -99,6 +112,7 @@ fn allocation(
         group: group.name.clone(),
         index,
         directory: scene.state_dir.join("allocs").join(&id),
+        secrets: Path::new(SECRETS).join(&id),
         state_dir: scene.state_dir.to_owned(),
         shutdown_delay: group.shutdown_delay,
         max_run_duration: group.max_run_duration,
@@ -119,7 +133,7 @@ fn planned(
     let on_success = OnSuccess::of(instance.job.kind, task.role);
     let kill_signal = task.kill_signal.as_ref().map_or("SIGINT", |signal| signal.name.as_str());
     Signal::parse(kill_signal).map_err(PlanError::other)?;
-    let names = Names::of(instance, scene.node);
+    let names = Names::of(instance, scene);
     Ok(PlannedTask {
         label,
         member: Member {
@@ -132,6 +146,7 @@ fn planned(
         },
         kill_signal: kill_signal.to_owned(),
         logs: task.logs.clone(),
+        planted: planted(task, scene, &|text| interpolated(&names, text)),
         actions: actions(task, &|text| interpolated(&names, text)),
         checks: checks::of_task(instance, &|text| interpolated(&names, text))?,
         inputs: Inputs::plan(task, &|name| names.get(name))
@@ -147,8 +162,12 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(instance: &Instance<'_>, node: &'a Node) -> Names<'a> {
+    fn of(instance: &Instance<'_>, scene: &Scene<'a>) -> Names<'a> {
         let mut env = nomad(instance);
+        if let Some(payload) = scene.payload {
+            env.insert("NOMAD_JOB_PARENT_ID".to_owned(), payload.parent.clone());
+        }
+        let node = scene.node;
         let known = env.clone();
         let lookup = |name: &str| known.get(name).cloned().or_else(|| node.get(name));
         for (name, value) in &instance.task.env {
@@ -166,6 +185,16 @@ impl<'a> Names<'a> {
 
 fn interpolated(names: &Names<'_>, text: &str) -> String {
     bivouac_jobspec::interpolate::replace(text, &|name: &str| names.get(name))
+}
+
+/// The payload as a file of the task, if both want it.
+fn planted(task: &Task, scene: &Scene<'_>, interpolated: &dyn Fn(&String) -> String) -> Vec<Planted> {
+    match (&task.dispatch_payload, scene.payload) {
+        (Some(file), Some(payload)) if !payload.bytes.is_empty() => {
+            vec![Planted { path: Path::new("local").join(interpolated(file)), bytes: payload.bytes.clone() }]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn actions(task: &Task, interpolated: &dyn Fn(&String) -> String) -> Vec<Action> {

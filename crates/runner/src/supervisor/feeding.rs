@@ -139,7 +139,7 @@ impl Supervisor<'_> {
     fn setting(&self, task: usize, name: &str, inputs: &Inputs) -> Result<Setting, StartError> {
         let allocation = &self.plan.allocation;
         let request = allocation.request_in(task, self.state.network.as_ref())?;
-        let secrets = allocation.directory.join(".secrets").join(name);
+        let secrets = allocation.secrets.join(name);
         let env = request.env.iter().cloned().collect();
         let mut setting = Setting::of(&allocation.directory, name, &secrets, &allocation.state_dir, env);
         if inputs.artifacts.iter().any(|artifact| artifact.chown) {

@@ -11,14 +11,31 @@ use bivouac_driver::request::StarterGone;
 use bivouac_driver::signals::Signal;
 use bivouac_shim::client::{ClientError, Happened, Watch};
 use bivouac_shim::process::Moment;
-use bivouac_shim::status::{Ending, Exit};
-use std::time::Duration;
+use bivouac_shim::status::{Ending, Exit, Phase};
+use std::time::{Duration, Instant};
+
+/// How long a start that nobody waits for any more may take to be given up.
+const SETTLES: Duration = Duration::from_secs(5);
 
 impl Supervisor<'_> {
+    /// Finds a run that is not just starting: a shim whose starter died on the way leaves within moments.
+    fn find_settled(&self, id: &str) -> Result<Standing, EngineError> {
+        let end = Instant::now() + SETTLES;
+        loop {
+            let standing = self.engine.find(id)?;
+            let Standing::Alive(mut client) = standing else { return Ok(standing) };
+            match client.state() {
+                Ok(status) if status.phase != Phase::Starting => return Ok(Standing::Alive(client)),
+                _ if Instant::now() > end => return Ok(Standing::Alive(client)),
+                _ => std::thread::sleep(SETTLES / 500),
+            }
+        }
+    }
+
     /// What has become of a task since somebody else supervised it.
     pub(super) fn find_again(&mut self, task: usize, outputs: &mut dyn Outputs) -> Option<Input> {
         let (id, stage) = (self.run_id(task), self.state.machine.stage(task));
-        let standing = match self.engine.find(&id) {
+        let standing = match self.find_settled(&id) {
             Err(EngineError::Unknown) if matches!(stage, Stage::Waiting) => {
                 if self.state.tasks.get(task).is_some_and(|task| task.events.events().next().is_none()) {
                     self.tell(task, &Happening::Received, outputs);

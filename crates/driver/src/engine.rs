@@ -10,6 +10,7 @@ mod disk;
 mod events;
 mod groups;
 mod numbers;
+mod placed;
 mod record;
 
 pub use disk::DiskLayers;
@@ -158,6 +159,8 @@ pub struct Started {
     pub terminal: Option<OwnedFd>,
     /// Sentences that a user should read.
     pub notes: Vec<String>,
+    /// As [`Engine::placed`] says.
+    pub placed: Vec<PathBuf>,
     /// The connection of the starter. With [`StarterGone::Stop`] the task ends when it is dropped.
     pub client: Client,
 }
@@ -267,7 +270,7 @@ impl Engine {
         self.reap();
         let run_dir = self.run_dir(&task.id);
         record::make_run_dir(&run_dir, &task.id)?;
-        let record = Record::of(task, request.stop)?;
+        let record = Record::of(task, request)?;
         let started = self.launch(request, task, streams, gone, &run_dir, &record);
         if started.is_err() {
             self.undo(&run_dir, &record);
@@ -286,6 +289,7 @@ impl Engine {
     ) -> Result<Started, EngineError> {
         record.write(run_dir)?;
         disk::prepare(&request.directories, task)?;
+        placed::uncover(&record.placed, &request.directories.private)?;
         let group = self.group(&task.cgroup)?;
         let entrance = self.shims.entrance()?;
         let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
@@ -319,6 +323,7 @@ impl Engine {
             command: started.command,
             terminal,
             notes: task.notes.clone(),
+            placed: placed::directories(&record.placed),
             client,
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::face::{
     Device, Dns, DynamicUsers, Exit, Fact, Fingerprint, Health, HostFacts, Hosts, Inspection, MemoryMax,
-    Mount, Network, Output, Propagation, Resources, TaskEvent, TaskStart, Usage,
+    Mount, Network, Output, ProcessUsage, Propagation, Resources, TaskEvent, TaskStart, Usage,
 };
 use crate::options::Values;
 use crate::wire::{base, driver as pb, structs};
@@ -292,9 +292,46 @@ pub(crate) fn usage(
             id,
             timestamp: Some(timestamp(Some(SystemTime::now()))),
             agg_resource_usage: Some(sum),
-            resource_usage_by_pid: BTreeMap::new(),
+            resource_usage_by_pid: processes(now, earlier, per_core),
         }),
     }
+}
+
+/// Each process by its number, with what the built-in driver tells about it.
+fn processes(
+    now: &Usage,
+    earlier: Option<(&Usage, Duration)>,
+    per_core: f64,
+) -> BTreeMap<String, pb::TaskResourceUsage> {
+    use pb::cpu_usage::Fields as Cpu;
+    use pb::memory_usage::Fields as Memory;
+    let one = |(pid, process): (&i32, &ProcessUsage)| {
+        let before = earlier.and_then(|(usage, passed)| Some((usage.processes.get(pid)?, passed)));
+        let percent = |of: fn(&ProcessUsage) -> u64| match before {
+            Some((before, passed)) if before.started == process.started && !passed.is_zero() => {
+                let spent = Duration::from_nanos(of(process).saturating_sub(of(before)));
+                spent.as_secs_f64() / passed.as_secs_f64() * 100.0
+            }
+            _ => 0.0,
+        };
+        let all = percent(|process| process.cpu_user_ns.saturating_add(process.cpu_system_ns));
+        let cpu = pb::CpuUsage {
+            system_mode: percent(|process| process.cpu_system_ns),
+            user_mode: percent(|process| process.cpu_user_ns),
+            percent: all,
+            total_ticks: all / 100.0 * per_core,
+            measured_fields: [Cpu::SystemMode, Cpu::UserMode, Cpu::Percent].map(i32::from).to_vec(),
+            ..Default::default()
+        };
+        let memory = pb::MemoryUsage {
+            rss: process.rss,
+            swap: process.swap,
+            measured_fields: [Memory::Rss, Memory::Swap].map(i32::from).to_vec(),
+            ..Default::default()
+        };
+        (pid.to_string(), pb::TaskResourceUsage { cpu: Some(cpu), memory: Some(memory) })
+    };
+    now.processes.iter().map(one).collect()
 }
 
 /// No host has so many MHz that a float would round them.

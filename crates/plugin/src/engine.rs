@@ -1,6 +1,8 @@
 //! The real engine behind the face: the driver, asked in the face's words.
 
 mod foreign;
+mod placed;
+mod processes;
 mod session;
 mod watches;
 
@@ -21,6 +23,7 @@ use bivouac_driver::options;
 use bivouac_driver::request::StarterGone;
 use bivouac_driver::signals::Signal;
 use bivouac_shim::process::Moment;
+use placed::Placements;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, unlinkat};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -36,6 +39,7 @@ pub struct Bivouac {
     engine: Mutex<Option<Arc<driver::Engine>>>,
     configured: Mutex<Option<(OperatorConfig, HostFacts)>>,
     watches: Watches,
+    placements: Placements,
 }
 
 impl std::fmt::Debug for Bivouac {
@@ -70,6 +74,7 @@ impl Bivouac {
             engine: Mutex::default(),
             configured: Mutex::default(),
             watches: Watches::default(),
+            placements: Placements::default(),
         }
     }
 
@@ -116,6 +121,7 @@ impl Bivouac {
             self.watches.tell(&task.id, &about, note);
         }
         self.watches.remember(&task.id, about, Seen::Nothing);
+        self.placements.watch(&engine, &task.id, &started.placed);
         Ok(Started { state: rmp_serde::to_vec_named(&started.handle).map_err(failed)? })
     }
 }
@@ -169,7 +175,10 @@ impl Engine for Bivouac {
         if handle.id != task.id {
             return Err(failed(format_args!("the handle of task {:?} is of task {:?}", task.id, handle.id)));
         }
-        self.engine()?.recover(&handle)?;
+        let engine = self.engine()?;
+        engine.recover(&handle)?;
+        self.placements.watch(&engine, &task.id, &engine.placed(&task.id).unwrap_or_default());
+        self.placements.show(&engine, &task.id);
         let about = About::new(&task.alloc_id, &task.name, &task.alloc_dir);
         self.watches.remember(&task.id, about, Seen::UpToNow);
         Ok(())
@@ -204,6 +213,7 @@ impl Engine for Bivouac {
     }
 
     fn destroy(&self, id: &str, force: bool) -> Result<(), EngineError> {
+        self.placements.forget(id);
         self.engine()?.destroy(id, force)?;
         if let Some(about) = self.watches.forget(id) {
             remove_mount_point(&about.task_dir);
@@ -228,8 +238,11 @@ impl Engine for Bivouac {
     }
 
     fn stats(&self, id: &str) -> Result<Option<Usage>, EngineError> {
-        let Standing::Alive(mut client) = self.engine()?.find(id)? else { return Ok(None) };
+        let engine = self.engine()?;
+        let Standing::Alive(mut client) = engine.find(id)? else { return Ok(None) };
         let group = client.stats().map_err(failed)?.group;
+        // A group that is going just now has none.
+        let pids = engine.processes(id).unwrap_or_default();
         let cpu = group.cpu.unwrap_or_default();
         let memory = group.memory;
         let of = |pick: fn(&bivouac_cgroup::MemoryStats) -> Option<bivouac_cgroup::Bytes>| {
@@ -248,15 +261,20 @@ impl Engine for Bivouac {
             max_usage: of(|memory| memory.peak),
             kernel_usage: of(|memory| memory.kernel),
             kernel_max_usage: of(|memory| memory.kernel_peak),
+            processes: processes::usage(&pids),
         }))
     }
 
     fn signal(&self, id: &str, signal: Signal) -> Result<(), EngineError> {
-        Ok(self.engine()?.signal(id, signal)?)
+        let engine = self.engine()?;
+        self.placements.show(&engine, id);
+        Ok(engine.signal(id, signal)?)
     }
 
     fn exec(&self, id: &str, request: &ExecRequest) -> Result<ExecSession, EngineError> {
-        session::begin(&*self.engine()?, id, request)
+        let engine = self.engine()?;
+        self.placements.show(&engine, id);
+        session::begin(&engine, id, request)
     }
 
     fn end_foreign(&self, foreign: &Foreign) -> Result<(), EngineError> {

@@ -10,7 +10,7 @@ mod task;
 pub use session::{ExecControl, ExecRequest, ExecSession, ExecStreams, TermSize};
 pub use task::{
     Device, Dns, DynamicUsers, Exit, Hosts, Inspection, LogLimits, LogSeries, MemoryMax, Mount, Network,
-    Output, Propagation, Resources, Started, TaskRecover, TaskStart, Usage,
+    Output, ProcessUsage, Propagation, Resources, Started, TaskRecover, TaskStart, Usage,
 };
 
 use crate::options::{Opt, Values};

@@ -365,8 +365,10 @@ fn directory(
     Ok(())
 }
 
+/// The name of a target's directory in the private one; its upper layer is `upper` in it.
+///
 /// `/usr/share` -> `usr+share`: one directory name per target, and `+` keeps the map one to one.
-fn upper_name(target: &TaskPath) -> String {
+pub fn upper_name(target: &TaskPath) -> String {
     let mut name = String::new();
     for part in target.components() {
         if !name.is_empty() {

@@ -6,7 +6,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use rustix::termios::{isatty, tcgetpgrp, tcsetpgrp};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -96,12 +96,31 @@ fn pass_on(child: Pid, number: i32) {
     }
 }
 
+/// What this process is called once the command was ended by a signal. The first process of a namespace cannot end by
+/// a signal itself, and its exit status has no room to say that it means one; but its name can be read until it is
+/// reaped. The command may forge it, and deceives nobody but its own job.
+const WORD: &str = "ended by ";
+
+fn leave_word(signal: i32) {
+    if let Ok(name) = CString::new(format!("{WORD}{signal}")) {
+        // Without it the exit status tells the same, less plainly.
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// The signal that ended the command behind a reaper which may have ended and is not reaped yet.
+pub fn word_of(pid: i32) -> Option<i32> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    name.trim_end().strip_prefix(WORD)?.parse().ok()
+}
+
 /// Reaps whoever has ended; the status when the child is among them.
 fn reap(child: Pid) -> Option<u8> {
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == child => {
-                let signal = status.terminating_signal().map(|signal| 128 + signal);
+                let signal = status.terminating_signal().inspect(|signal| leave_word(*signal));
+                let signal = signal.map(|signal| 128 + signal);
                 return Some(
                     status.exit_status().or(signal).and_then(|code| u8::try_from(code).ok()).unwrap_or(125),
                 );

@@ -17,6 +17,7 @@ use crate::protocol::frame::{LIMIT, VERSION};
 use crate::protocol::wire::Wire;
 use crate::protocol::{Launch, Refusal, Request};
 use crate::status::{Cause, Ending, Exit, Phase, Status, StatusError, Usage};
+use bivouac_sandbox::model::Init;
 use bivouac_sandbox::path::HostPath;
 use bivouac_sys::clone::Child;
 use bivouac_sys::{Errno, signal, wait};
@@ -72,6 +73,8 @@ pub struct Server<E> {
     starter: Id,
     /// None before it runs and after it was reaped, when nothing may be asked of its number any more.
     first: Option<Child>,
+    /// What stands for the command as the first process.
+    init: Init,
     terminal: Option<OwnedFd>,
     /// Read ends of the task's named pipes.
     readers: Vec<OwnedFd>,
@@ -164,6 +167,7 @@ impl<E: Engine> Server<E> {
             pid_namespace: order.launch.sandbox.namespaces.pid,
         };
         let run_dir_path = order.launch.run_dir.clone();
+        let init = order.launch.sandbox.process.init;
         let (clients, starter) = Clients::new(listener, starter);
         Server {
             engine,
@@ -177,6 +181,7 @@ impl<E: Engine> Server<E> {
             clients,
             starter,
             first: None,
+            init,
             terminal: None,
             readers: Vec::new(),
             collectors: Collectors::default(),
@@ -301,6 +306,7 @@ impl<E: Engine> Server<E> {
 
     fn first_ended(&mut self) {
         let Some(first) = &self.first else { return };
+        let signal = if self.init == Init::Reaper { crate::init::word_of(first.pid) } else { None };
         let reaped = match wait::try_reap(first.pidfd.as_fd()) {
             Ok(None) => return,
             Ok(Some(reaped)) => Some(reaped),
@@ -315,7 +321,7 @@ impl<E: Engine> Server<E> {
         };
         let finished = Moment::now();
         self.status.exit = Some(Exit {
-            ending: reaped.map_or(Ending::Exited { code: 1 }, |reaped| reaped.ending.into()),
+            ending: reaped.map_or(Ending::Exited { code: 1 }, |reaped| reaped.ending.into()).behind(signal),
             cause: self.cause(),
             oom_kills: self.status.oom_kills,
             usage,

@@ -100,6 +100,18 @@ impl Ending {
     }
 }
 
+impl Ending {
+    /// The ending of a command behind a reaper, which says the signal that ended it and exits with 128 + that.
+    pub(crate) fn behind(self, signal: Option<i32>) -> Ending {
+        match (self, signal) {
+            (Ending::Exited { code }, Some(signal)) if i32::from(code) == 128 + signal => {
+                Ending::Signaled { signal, core: false }
+            }
+            (ending, _) => ending,
+        }
+    }
+}
+
 impl From<bivouac_sys::wait::Ending> for Ending {
     fn from(ending: bivouac_sys::wait::Ending) -> Ending {
         match ending {

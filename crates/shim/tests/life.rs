@@ -425,7 +425,14 @@ fn a_reaper_in_front_passes_signals_and_statuses_on() {
     let (mut client, _) = rig.start();
     until("the command runs", || rig.group.processes().unwrap().len() == 2);
     let exit = client.stop(TERM, SOON).unwrap();
-    assert_eq!((exit.ending, exit.cause), (Ending::Exited { code: 128 + 15 }, Cause::Stopped));
+    assert_eq!((exit.ending, exit.cause), (Ending::Signaled { signal: TERM, core: false }, Cause::Stopped));
+    rig.destroy();
+
+    // A command that only says such a status is not taken for one that a signal ended.
+    let mut rig = Rig::shell("exit 143");
+    rig.order.sandbox.process.init = Init::Reaper;
+    let (client, _) = rig.start();
+    assert_eq!(client.wait(soon()).unwrap().ending, Ending::Exited { code: 143 });
     rig.destroy();
 
     // Orphans are reaped: after it, `ps` would show no zombie.

@@ -112,6 +112,34 @@ fn templates_outside_of_local_appear_where_the_job_says() {
     });
 }
 
+/// A template to a file of the chroot environment, rendered again while nobody tells the task.
+#[test]
+fn a_template_below_the_chroot_environment_is_seen_when_it_is_rendered_again() {
+    ours(|agent| {
+        let path = "nomad/jobs/rendered-bivouac";
+        let item = |word: &str| {
+            let body = json!({"Namespace": "default", "Path": path, "Items": {"word": word}});
+            agent.api.put(&format!("/v1/var/{path}"), &body).expect("a variable");
+        };
+        item("before");
+        let template = json!([{
+            "DestPath": "etc/app.conf", "ChangeMode": "noop", "Perms": "640", "Uid": 65534, "Gid": 65534,
+            "EmbeddedTmpl": "{{ with nomadVar \"nomad/jobs/rendered-bivouac\" }}{{ .word }}{{ end }}",
+        }]);
+        let script = "old=; while :; do new=$(cat /etc/app.conf); [ \"$new\" = \"$old\" ] || echo \"$new $(stat -c %a:%u /etc/app.conf)\"; \
+            old=$new; sleep 0.1; done";
+        let run = Job::service("rendered", "bivouac", &["/bin/sh", "-c", script])
+            .task("Templates", template)
+            .task("KillTimeout", json!(0))
+            .start(agent);
+        run.stdout_is("before 640:65534\n");
+        item("after");
+        run.stdout_is("before 640:65534\nafter 640:65534\n");
+        assert_eq!(agent.nomad(&["alloc", "restart", &run.id]).code, 0);
+        run.stdout_is("before 640:65534\nafter 640:65534\nafter 640:65534\n");
+    });
+}
+
 #[test]
 fn a_task_cannot_touch_its_own_logs() {
     ours(|agent| {

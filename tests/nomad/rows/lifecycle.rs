@@ -68,6 +68,16 @@ fn e16_out_of_memory() {
         let run = Job::batch("e16", "bivouac", &["tail", "/dev/zero"]).finish(agent);
         let (code, _, oom) = run.end();
         assert!(code != 0 && oom, "{}", run.events());
+        // As people read it.
+        let said = agent.nomad(&["alloc", "status", &run.id]).stdout;
+        let sentence = said.split("killed 1 process of the task for lack of memory").nth(1).expect(&said);
+        let sentence: String = sentence.split_whitespace().collect::<Vec<_>>().join(" ");
+        let peak =
+            sentence.strip_prefix("(limit 32 MiB); its peak was ").and_then(|rest| rest.split(' ').next());
+        assert!(
+            peak.and_then(|mib| mib.parse::<u64>().ok()).is_some_and(|mib| (16..=32).contains(&mib)),
+            "{said}"
+        );
         run.nothing_left();
     });
 }
@@ -106,7 +116,21 @@ fn x27_exit_codes_arrive() {
     });
 }
 
-/// Covers: X30, E9
+/// The reaper in front of a command ends with a status; the client is told the signal all the same.
+#[test]
+fn behind_a_reaper_the_signal_that_ended_the_task_is_told() {
+    ours(|agent| {
+        let run = Job::service("init-signal", "bivouac", &["sleep", "600"])
+            .config("init", json!(true))
+            .task("KillSignal", json!("SIGTERM"))
+            .start(agent);
+        run.stop();
+        assert_eq!(run.end(), (143, 15, false));
+        run.nothing_left();
+    });
+}
+
+/// Covers: X30, E9, X41
 #[test]
 fn x30_statistics_and_a_kill_from_outside() {
     ours(|agent| {
@@ -124,6 +148,39 @@ fn x30_statistics_and_a_kill_from_outside() {
         let measures =
             sample["ResourceUsage"]["MemoryStats"]["Measured"].as_array().cloned().unwrap_or_default();
         assert!(!measures.is_empty(), "{sample}");
+        // As the built-in driver: the sums, and each process by its number on the host.
+        let fields = |of: &Value, kind: &str| -> Vec<String> {
+            let fields = of[kind]["Measured"].as_array().cloned().unwrap_or_default();
+            let mut fields: Vec<String> =
+                fields.iter().filter_map(|field| field.as_str().map(str::to_owned)).collect();
+            fields.sort_unstable();
+            fields
+        };
+        let all = &sample["ResourceUsage"];
+        let cpu = fields(all, "CpuStats");
+        assert_eq!(cpu, ["Percent", "System Mode", "Throttled Periods", "Throttled Time", "User Mode"]);
+        if std::path::Path::new("/sys/fs/cgroup/memory").exists() {
+            let memory = fields(all, "MemoryStats");
+            let expected = ["Cache", "Kernel Max Usage", "Kernel Usage", "Max Usage", "RSS", "Swap", "Usage"];
+            let expected: Vec<&str> = expected
+                .into_iter()
+                .filter(|field| {
+                    memory.iter().any(|seen| seen == field) || !(field.contains("Kernel") || *field == "Swap")
+                })
+                .collect();
+            assert_eq!(memory, expected, "what the kernel counts");
+        }
+        let pids = sample["Pids"].as_object().cloned().unwrap_or_default();
+        assert_eq!(pids.len(), 1, "{sample}");
+        for (pid, usage) in &pids {
+            assert!(
+                pid.parse::<i32>().is_ok_and(|pid| agent.house.command_line(pid).contains("sleep\x003643")),
+                "{pid}"
+            );
+            assert_eq!(fields(usage, "CpuStats"), ["Percent", "System Mode", "User Mode"]);
+            assert_eq!(fields(usage, "MemoryStats"), ["RSS", "Swap"]);
+            assert!(usage["MemoryStats"]["RSS"].as_u64().is_some_and(|rss| rss > 0), "{usage}");
+        }
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_nanos();
         let age = now.saturating_sub(u128::from(sample["Timestamp"].as_u64().expect("a time")));

@@ -26,6 +26,15 @@ impl Engine {
         Ok(renewed)
     }
 
+    /// The processes of a running task, as numbers of this process's pid namespace: to be shown and measured, never to
+    /// be signalled.
+    ///
+    /// # Errors
+    /// [`EngineError`]: unknown, over, or its groups cannot be read.
+    pub fn processes(&self, id: &str) -> Result<Vec<i32>, EngineError> {
+        Ok(Group::open(&self.client(id)?.state()?.cgroup)?.processes()?)
+    }
+
     /// What the memory of a run's groups has been used for, also after its end; none when nobody counts it.
     pub fn memory(&self, id: &str) -> Option<MemoryStats> {
         let record = Record::read(&self.run_dir(id)).ok()?;

@@ -1,7 +1,8 @@
 //! What is written down about a run before anything of it is made, and what a face saves to find it again.
 
+use super::placed::{self, Placed};
 use super::{EngineError, disk, session_process};
-use crate::request::StopRule;
+use crate::request::{StopRule, TaskRequest};
 use crate::task::Task;
 use bivouac_cgroup::Saved;
 use bivouac_sandbox::model::Process;
@@ -60,18 +61,22 @@ pub struct Record {
     /// How it is asked to end.
     #[serde(default)]
     pub stop: StopRule,
+    /// Where files were put below the chroot environment.
+    #[serde(default)]
+    pub(super) placed: Vec<Placed>,
     process: Process,
 }
 
 impl Record {
-    pub(super) fn of(task: &Task, stop: StopRule) -> Result<Record, EngineError> {
+    pub(super) fn of(task: &Task, request: &TaskRequest) -> Result<Record, EngineError> {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         Ok(Record {
             id: task.id.clone(),
             name: task.name.clone(),
             boot_id: boot_id().map_err(disk::failed("read", path))?,
             cgroup: task.cgroup.saved(),
-            stop,
+            stop: request.stop,
+            placed: placed::of(task, &request.directories.task),
             process: task.sandbox.process.clone(),
         })
     }

@@ -257,4 +257,21 @@ pub struct Usage {
     pub kernel_usage: Option<u64>,
     /// The largest that this ever was, in bytes.
     pub kernel_max_usage: Option<u64>,
+    /// Its processes, by their numbers on the host.
+    pub processes: BTreeMap<i32, ProcessUsage>,
+}
+
+/// What one process of a task has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// When it started, in clock ticks since boot: another process of the same number started later.
+    pub started: u64,
+    /// Processor time in user mode, in nanoseconds.
+    pub cpu_user_ns: u64,
+    /// Processor time in the kernel, in nanoseconds.
+    pub cpu_system_ns: u64,
+    /// Resident memory, in bytes.
+    pub rss: u64,
+    /// Memory swapped out, in bytes.
+    pub swap: u64,
 }

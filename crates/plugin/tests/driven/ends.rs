@@ -62,7 +62,10 @@ fn a_first_process_that_cannot_hear_a_signal_is_named_as_the_reason() {
                     assert!(ended.err.contains(words) && ended.err.contains("SIGTERM"), "{}", ended.err);
                     assert_eq!(ended.result.unwrap().exit_code, 137);
                 }
-                None => assert_eq!((ended.err.as_str(), ended.result.unwrap().exit_code), ("", 143)),
+                None => {
+                    let result = ended.result.unwrap();
+                    assert_eq!((ended.err.as_str(), result.exit_code, result.signal), ("", 143, 15));
+                }
             }
             plugin.destroy(&id).await.unwrap();
             assert_eq!(house.groups_of_ours(&task).len(), 0, "{:?}", house.groups_of_ours(&task));

@@ -1,6 +1,6 @@
 //! What a task finds when it starts, and what is refused.
 
-use super::client::Plugin;
+use super::client::{Plugin, until};
 use super::house::House;
 use super::{can_run, test};
 use serde_json::json;
@@ -158,5 +158,90 @@ fn a_missing_command_is_told_at_once_in_the_task_and_at_the_start() {
         let (words, code) = plugin.exec(&id, &["/etc/passwd"]).await;
         assert!(code == 126 && words.contains("/etc/passwd"), "{code} {words}");
         plugin.destroy(&id).await.unwrap();
+    });
+}
+
+/// A destination below the chroot environment: there at the start, and seen by the running task when the client writes
+/// it again, in the client's way and in place; the host's files and what a link leads to stay as they were.
+#[test]
+fn what_is_placed_below_the_chroot_environment_is_seen_also_when_it_is_written_again() {
+    if !can_run("what_is_placed_below_the_chroot_environment_is_seen_also_when_it_is_written_again") {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    test(async {
+        let house = House::new();
+        let task = house.task();
+        let mut plugin = Plugin::launch("bivouac", own_logs()).await;
+        let outside = house.dir.path().join("outside");
+        std::fs::write(&outside, "untouched\n").unwrap();
+        let (etc, bin) = (task.task_dir().join("etc/bivouac-test.d"), task.task_dir().join("usr/local/bin"));
+        for directory in [&etc, &bin] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        // As the client writes: beside, and renamed.
+        let place = |text: &str| {
+            std::fs::write(etc.join(".new"), text).unwrap();
+            std::fs::rename(etc.join(".new"), etc.join("app.conf")).unwrap();
+        };
+        place("one\n");
+        // What a client that copies the host's files puts there is hidden still, also when it is written again.
+        std::fs::write(task.task_dir().join("etc/shadow"), "root:secret\n").unwrap();
+        let tool = "#!/bin/sh\nold=; while :; do new=$(cat /etc/bivouac-test.d/app.conf); \
+                    [ \"$new\" = \"$old\" ] || echo \"$new\"; old=$new; sleep 0.05; done\n";
+        std::fs::write(bin.join("bivouac-test-tool"), tool).unwrap();
+        std::fs::set_permissions(bin.join("bivouac-test-tool"), std::fs::Permissions::from_mode(0o755))
+            .unwrap();
+        let config = |run| task.config(run, &json!({"command": "bivouac-test-tool"}));
+        let id = config("00000001").id;
+        let handle = plugin.start(config("00000001")).await.unwrap();
+        let said = |wanted: &str| task.log("stdout") == wanted;
+        until("the first", || said("one\n")).await;
+        place("two\n");
+        until("a file renamed into its place", || said("one\ntwo\n")).await;
+        std::fs::write(etc.join("app.conf"), "three\n").unwrap();
+        until("a file written in place", || said("one\ntwo\nthree\n")).await;
+        std::fs::write(task.task_dir().join("etc/shadow"), "root:more\n").unwrap();
+        // A file that came later, and no word of it before the command that asks.
+        std::fs::write(etc.join("late.conf"), "late\n").unwrap();
+        assert_eq!(plugin.exec(&id, &["cat", "/etc/bivouac-test.d/late.conf"]).await, ("late\n".into(), 0));
+        assert!(!plugin.exec(&id, &["cat", "/etc/shadow"]).await.0.contains("root:more"));
+        // What the task makes of it is the task's.
+        plugin
+            .exec(
+                &id,
+                &[
+                    "/bin/sh",
+                    "-c",
+                    "rm /etc/bivouac-test.d/late.conf; ln -s /outside /etc/bivouac-test.d/late.conf",
+                ],
+            )
+            .await;
+
+        // Written while no plugin lives.
+        plugin.kill();
+        place("four\n");
+        let plugin = Plugin::launch("bivouac", own_logs()).await;
+        plugin.recover(handle).await.unwrap();
+        until("a file written while the plugin was away", || said("one\ntwo\nthree\nfour\n")).await;
+        place("five\n");
+        until("one written after that", || said("one\ntwo\nthree\nfour\nfive\n")).await;
+        plugin.destroy(&id).await.unwrap();
+
+        // Between two runs; and what the task may have left in its layer: links to files of the host.
+        let layer = task.alloc_dir.join(".bivouac-main/etc/upper/bivouac-test.d");
+        std::fs::remove_file(layer.join("app.conf")).unwrap();
+        std::os::unix::fs::symlink(&outside, layer.join("app.conf")).unwrap();
+        place("six\n");
+        std::fs::write(etc.join("late.conf"), "later\n").unwrap();
+        let id = config("00000002").id;
+        plugin.start(config("00000002")).await.unwrap();
+        until("what was written between the runs", || task.log("stdout").ends_with("six\n") || said("six\n"))
+            .await;
+        assert_eq!(plugin.exec(&id, &["cat", "/etc/bivouac-test.d/late.conf"]).await, ("later\n".into(), 0));
+        plugin.destroy(&id).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&outside).unwrap(), "untouched\n");
+        assert!(!std::path::Path::new("/etc/bivouac-test.d").exists());
+        assert!(!std::path::Path::new("/usr/local/bin/bivouac-test-tool").exists());
     });
 }

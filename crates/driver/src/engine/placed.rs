@@ -18,8 +18,8 @@ use bivouac_sandbox::plan::upper_name;
 use bivouac_sandbox::{HostPath, TaskPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, fchmod, fchown,
-    fstat, fstatfs, futimens, mkdirat, open, openat, openat2, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, FsWord, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, fchmod,
+    fchown, fstat, fstatfs, futimens, mkdirat, open, openat, openat2, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ use std::path::PathBuf;
 /// when the task started.
 const MOST: usize = 2048;
 const DEEPEST: usize = 32;
-const OVERLAY: i64 = 0x794c_7630;
+const OVERLAY: FsWord = 0x794c_7630;
 /// What is written before it takes its place.
 const TEMPORARY: &str = ".bivouac-new";
 const DIRECTORY: OFlags =
@@ -131,7 +131,7 @@ impl Placed {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let view = openat2(root, below, DIRECTORY, Mode::empty(), resolve)?;
         // Something else is mounted there.
-        if i64::try_from(fstatfs(&view)?.f_type) != Ok(OVERLAY) {
+        if fstatfs(&view)?.f_type != OVERLAY {
             return Ok(());
         }
         self.compare(view, Work::Show)

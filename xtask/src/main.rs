@@ -30,6 +30,7 @@ cargo xtask COMMAND
       --nightly           the long forms of the tests
       --lane host|vm      only one of the two machines
       --package NAME      only this package (may be repeated)
+      --suite PACKAGE::T  only this suite (may be repeated), also where it has no place otherwise
   fuzz [TARGETS]        every fuzz target, or these, for a while
       --seconds N         each so long (60)
       --no-install        do not install what is missing

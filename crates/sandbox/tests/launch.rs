@@ -117,6 +117,46 @@ fn entering(
     (code, terminal)
 }
 
+/// Covers: 4-every-step
+fn every_step_of_entering_can_fail(bench: &Bench<'_>) {
+    let home = Home::new();
+    let sandbox = default_sandbox(&home, &["/bin/sleep", "100"]);
+    let (running, _out, _err) = bench.start(&sandbox).unwrap_or_else(|failure| panic!("{failure}"));
+    let target = RunningTask {
+        first: running.child.pidfd.as_fd(),
+        namespaces: &sandbox.namespaces,
+        held: &running.held,
+    };
+    let try_enter = |failing| {
+        let mut setting = bench.setting();
+        setting.failing = failing;
+        let streams = Streams::Files { stdin: None, stdout: None, stderr: None };
+        enter(&setting, &target, &process("/bin/true", &[]), streams)
+    };
+    let ending = |entered: bivouac_sandbox::launch::Entered| {
+        bivouac_sys::wait::reap_blocking(entered.child.pidfd.as_fd()).unwrap().ending
+    };
+    for step in Injected::steps_of_entering() {
+        for kind in [InjectedKind::Fail(bivouac_sys::Errno::NOMEM), InjectedKind::Kill] {
+            match try_enter(Some(Injected { step, kind })) {
+                Err(failure) => assert!(
+                    failure.text.len() > 20 && failure.step == format!("{step:?}"),
+                    "{step:?} {kind:?}: {failure:?}"
+                ),
+                // Killed at the very last step is a process that was killed: it has entered.
+                Ok(entered) => {
+                    assert_eq!((step, kind), (bivouac_sandbox::launch::Step::Execute, InjectedKind::Kill));
+                    assert!(matches!(ending(entered), Ending::Signaled { .. }));
+                }
+            }
+            let sound = try_enter(None).unwrap_or_else(|failure| panic!("after {step:?}: {failure}"));
+            assert_eq!(ending(sound), Ending::Exited(0));
+        }
+    }
+    bivouac_sys::signal::send(running.child.pidfd.as_fd(), 9).unwrap();
+    bivouac_sys::wait::reap_blocking(running.child.pidfd.as_fd()).unwrap();
+}
+
 fn enter_is_the_same_sandbox(bench: &Bench<'_>) {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let line = "echo $$ > /tmp/x; test $$ -gt 1 || exit 9; ls /proc | grep -c '^[0-9]'; id -u; grep CapBnd /proc/self/status; ls /proc/self/fd | tr '\\n' ' '; exit 43";
@@ -154,6 +194,7 @@ fn main() -> std::process::ExitCode {
         ("only_three_descriptors", only_three_descriptors),
         ("every_step_can_fail", every_step_can_fail),
         ("a_missing_command_is_explained", a_missing_command_is_explained),
+        ("every_step_of_entering_can_fail", every_step_of_entering_can_fail),
         ("enter_is_the_same_sandbox", enter_is_the_same_sandbox),
         ("enter_explains_a_missing_command", enter_explains_a_missing_command),
         ("enter_with_a_terminal", enter_with_a_terminal),

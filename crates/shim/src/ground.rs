@@ -3,7 +3,7 @@
 use crate::engine::{Engine, Newcomer};
 use crate::protocol::{Launch, Refusal};
 use bivouac_cgroup::{Entrance, Group, OomWatch, Saved, Stats};
-use bivouac_sandbox::launch::{Failure, Held, RunningTask, Setting, Streams, enter, launch};
+use bivouac_sandbox::launch::{Failure, Held, Injected, RunningTask, Setting, Streams, enter, launch};
 use bivouac_sandbox::model::{Init, Namespaces, Process};
 use bivouac_sys::Errno;
 use bivouac_sys::clone::{Child, CloneArgs, OneThread, clone_into};
@@ -35,6 +35,7 @@ pub struct Ground {
     kills: u64,
     first: Option<OwnedFd>,
     held: Held,
+    failing: Option<Injected>,
 }
 
 fn failed(what: &str, answer: impl std::fmt::Display) -> Refusal {
@@ -69,7 +70,13 @@ impl Ground {
             kills: 0,
             first: None,
             held: Held::default(),
+            failing: None,
         })
+    }
+
+    /// Makes launches and entries fail at a step: for tests.
+    pub fn fail_at(&mut self, failing: Option<Injected>) {
+        self.failing = failing;
     }
 
     fn setting<'a>(&'a self, init: Option<BorrowedFd<'a>>, deadline: Instant) -> Setting<'a> {
@@ -80,7 +87,7 @@ impl Ground {
             tasks: &self.entrance.tasks,
             init,
             deadline,
-            failing: None,
+            failing: self.failing,
         }
     }
 }

@@ -34,11 +34,20 @@ struct Wanted {
     vm: bool,
     /// Only these packages; all where none is named.
     packages: Vec<String>,
+    /// Only these suites, on both machines, also those that have no place in the virtual one otherwise.
+    suites: Vec<String>,
 }
 
 impl Wanted {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut wanted = Self { install: true, nightly: false, host: true, vm: true, packages: Vec::new() };
+        let mut wanted = Self {
+            install: true,
+            nightly: false,
+            host: true,
+            vm: true,
+            packages: Vec::new(),
+            suites: Vec::new(),
+        };
         let mut rest = arguments.iter().map(String::as_str);
         while let Some(argument) = rest.next() {
             match argument {
@@ -48,13 +57,19 @@ impl Wanted {
                     Some(name) => wanted.packages.push(name.to_owned()),
                     None => bail!("`{argument}` needs the name of a package"),
                 },
+                "--suite" => {
+                    let Some(name) = rest.next() else { bail!("`--suite` needs a name: PACKAGE::TARGET") };
+                    let package = name.split("::").next().unwrap_or(name);
+                    wanted.packages.push(package.to_owned());
+                    wanted.suites.push(name.to_owned());
+                }
                 "--lane" => match rest.next() {
                     Some("host") => wanted.vm = false,
                     Some("vm") => wanted.host = false,
                     other => bail!("`--lane` is `host` or `vm`, found `{}`", other.unwrap_or("nothing")),
                 },
                 other => bail!(
-                    "`cargo xtask test` knows --no-install, --nightly, --package and --lane, not `{other}`"
+                    "`cargo xtask test` knows --no-install, --nightly, --package, --suite and --lane, not `{other}`"
                 ),
             }
         }
@@ -62,6 +77,24 @@ impl Wanted {
             bail!("name one lane, or none for both");
         }
         Ok(wanted)
+    }
+
+    /// The suites that were asked for.
+    fn choose(&self, mut suites: Vec<Suite>) -> Result<Vec<Suite>> {
+        if self.suites.is_empty() {
+            return Ok(suites);
+        }
+        let names: Vec<String> = suites.iter().map(|suite| suite.name.clone()).collect();
+        if let Some(unknown) = self.suites.iter().find(|name| !names.contains(name)) {
+            bail!("there is no suite `{unknown}`; there are {}", names.join(", "));
+        }
+        suites.retain(|suite| self.suites.contains(&suite.name));
+        Ok(suites)
+    }
+
+    /// Whether the cgroup v2 machine runs this suite.
+    fn in_the_machine(&self, suite: &Suite) -> bool {
+        suite.runs_in_the_machine() || self.suites.contains(&suite.name)
     }
 
     /// Whether this package's tests run on this machine.
@@ -82,7 +115,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let nomad = wanted.host_tests("bivouac-plugin").then(|| nomad::begin(&workspace, wanted.install));
     let logs = workspace.target.join("test-logs");
     std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
-    let suites = suites::build(&workspace, &wanted.packages)?;
+    let suites = wanted.choose(suites::build(&workspace, &wanted.packages)?)?;
     lacking.extend(nomad.and_then(nomad::Nomad::finish));
     let settings = environment(&workspace, wanted.nightly);
 
@@ -102,7 +135,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         sum += witness.dismissed()?;
     }
     if wanted.vm {
-        let chosen: Vec<&Suite> = suites.iter().filter(|suite| suite.runs_in_the_machine()).collect();
+        let chosen: Vec<&Suite> = suites.iter().filter(|suite| wanted.in_the_machine(suite)).collect();
         sum += vm::run(&workspace, &chosen, &logs.join("vm"), &settings);
     }
     for lack in &lacking {
@@ -279,5 +312,8 @@ mod tests {
             parse(&["--lane"]).is_err() && parse(&["--lane", "moon"]).is_err() && parse(&["-x"]).is_err()
         );
         assert!(parse(&["--lane", "vm", "--lane", "host"]).is_err());
+        let one = parse(&["--suite", "bivouac-driver::attacks"]).unwrap();
+        assert_eq!((one.packages, one.suites.len()), (vec!["bivouac-driver".to_owned()], 1));
+        assert!(parse(&["--suite"]).is_err());
     }
 }

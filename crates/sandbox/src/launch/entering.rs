@@ -8,7 +8,7 @@ use super::calls;
 use super::failure::Failure;
 use super::prepare::{Held, Person, place_streams};
 use super::report::Report;
-use super::steps::Step;
+use super::steps::{Injected, Step};
 use super::{Setting, Start, Streams, wait_for_start, wait_readable};
 use super::{find, landlock};
 use crate::model::{Init, Namespaces, Network, PrivilegeGain, Process, Sharing};
@@ -53,6 +53,7 @@ struct Visit<'a> {
     terminal: bool,
     status: OwnedFd,
     parent_end: i32,
+    failing: Option<Injected>,
 }
 
 /// Brings a process into a running sandbox and comes back when its command runs.
@@ -90,6 +91,7 @@ pub fn enter(
         terminal: terminal.is_some(),
         status: writer,
         parent_end: rustix::fd::AsRawFd::as_raw_fd(&reader),
+        failing: setting.failing,
     };
     let args = CloneArgs { flags: 0, cgroup: setting.unified };
     let spawner = clone_into(setting.proof, &args, || match visit.travel(&report) {
@@ -210,13 +212,18 @@ const JOURNEY: &[(Step, Leg)] = &[
     (Step::SealedFilter, |v, _| v.sealed_filter()),
 ];
 
+/// The steps of the spawner.
+pub(crate) fn journey() -> impl Iterator<Item = Step> {
+    JOURNEY.iter().map(|(step, _)| *step)
+}
+
 impl Visit<'_> {
     fn travel(&mut self, report: &Report) -> Result<(), Errno> {
         for (step, call) in JOURNEY {
-            report.begin(*step);
+            self.begin(*step, report)?;
             call(self, report)?;
         }
-        report.begin(Step::Clone);
+        self.begin(Step::Clone, report)?;
         let proof = self.proof;
         let pid = clone_for_parent(proof, || {
             let errno = self.arrive(report).err().unwrap_or(Errno::IO);
@@ -229,16 +236,21 @@ impl Visit<'_> {
 
     /// In the new process: a session and terminal of its own, and the command.
     fn arrive(&mut self, report: &Report) -> Result<(), Errno> {
-        report.begin(Step::Session);
+        self.begin(Step::Session, report)?;
         rustix::process::setsid()?;
         if self.terminal {
-            report.begin(Step::Terminal);
+            self.begin(Step::Terminal, report)?;
             exec::take_terminal(exec::borrow(0)?)?;
         }
-        report.begin(Step::DeathSignal);
+        self.begin(Step::DeathSignal, report)?;
         credentials::set_parent_death_signal(9)?;
-        report.begin(Step::Execute);
+        self.begin(Step::Execute, report)?;
         self.person.execute()
+    }
+
+    fn begin(&self, step: Step, report: &Report) -> Result<(), Errno> {
+        report.begin(step);
+        self.failing.map_or(Ok(()), |injected| injected.strike(step))
     }
 
     fn find(&mut self, report: &Report) -> Result<(), Errno> {

@@ -160,13 +160,8 @@ impl Step {
 pub(crate) fn become_task(prepared: &mut Prepared, report: &Report, failing: Option<Injected>) -> Errno {
     for (step, _, when, call) in STEPS {
         report.begin(*step);
-        if let Some(injected) = failing
-            && injected.step == *step
-        {
-            match injected.kind {
-                InjectedKind::Fail(errno) => return errno,
-                InjectedKind::Kill => bivouac_sys::clone::die(),
-            }
+        if let Some(Err(errno)) = failing.map(|injected| injected.strike(*step)) {
+            return errno;
         }
         if when(prepared)
             && let Err(errno) = call(prepared, report)
@@ -196,6 +191,21 @@ pub enum InjectedKind {
 }
 
 impl Injected {
+    /// What happens when `step` begins.
+    pub(crate) fn strike(self, step: Step) -> Result<(), Errno> {
+        match self.kind {
+            _ if self.step != step => Ok(()),
+            InjectedKind::Fail(errno) => Err(errno),
+            InjectedKind::Kill => bivouac_sys::clone::die(),
+        }
+    }
+
+    /// Every step that entering a sandbox can fail at, but for those of a terminal, in order.
+    pub fn steps_of_entering() -> Vec<Step> {
+        let arriving = [Step::Clone, Step::Session, Step::DeathSignal, Step::Execute];
+        super::entering::journey().chain(arriving).collect()
+    }
+
     /// Every step that a launch can fail at, in order.
     pub fn all_steps() -> Vec<Step> {
         STEPS.iter().map(|row| row.0).collect()

@@ -1,0 +1,113 @@
+//! kill -9 of shims and faces at random moments.
+
+use crate::rig::{PATIENCE, Random, Rig, children, example, kill, rounds, until};
+use bivouac_driver::engine::{EngineError, Standing};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn shoot() {
+    for shim in children() {
+        kill(shim);
+    }
+}
+
+/// A task whose shim is killed, be it during the set-up or later, is never left running without one, and is told as
+/// lost.
+///
+/// Covers: 4-kill-shim, T129
+#[test]
+fn shims_killed_at_random_moments() {
+    let Some(rig) = Rig::new("kill-shim") else { return };
+    let mut random = Random::new(7);
+    let (mut during, mut after) = (0, 0);
+    for round in 0..rounds(20, 200) {
+        let id = format!("t{round}");
+        let request = rig.request(&id, "sleep 1000 & sleep 1000 & wait");
+        // A start takes a few hundredths of a second: half of the shots hit it, half what follows.
+        let moment = Duration::from_micros(random.below(60_000));
+        let shot = std::thread::scope(|scope| {
+            let started = scope.spawn(|| rig.start(&request).map(drop));
+            let begun = Instant::now();
+            until("a shim is there", || !children().is_empty() || started.is_finished());
+            std::thread::sleep(moment.saturating_sub(begun.elapsed()));
+            shoot();
+            let started = started.join().unwrap();
+            // A thread that just ends has its children listed nowhere for a moment.
+            shoot();
+            started
+        });
+        match shot {
+            Ok(()) => {
+                after += 1;
+                until("it is over", || rig.is_over(&id));
+                let found = rig.engine.find(&id);
+                assert!(matches!(found, Ok(Standing::Lost(_))), "{id}: a killed shim tells no exit");
+            }
+            Err(error) => {
+                during += 1;
+                assert!(matches!(error, EngineError::Shim(_)), "{id}: {error}");
+            }
+        }
+        rig.forget(&id);
+        assert!(matches!(rig.engine.find(&id), Err(EngineError::Unknown)));
+        // Nobody of the task is left: the next round would find strange children, this one a group that stays.
+        rig.settle();
+    }
+    rig.finish(format!("{during} killed during the start, {after} later; all told, nothing left"));
+}
+
+/// A face that is killed again and again runs its tasks all the same, each once, and learns every exit code.
+///
+/// Covers: 4-kill-face
+#[test]
+fn faces_killed_again_and_again() {
+    let Some(rig) = Rig::new("kill-face") else { return };
+    let tasks = rounds(20, 100);
+    let top = rig.directory.path();
+    let places = rig.places();
+    let mut random = Random::new(11);
+    let mut killed = 0;
+    let begun = Instant::now();
+    loop {
+        let mut face = Command::new(example("fault_face"))
+            .arg("collect")
+            .args([top, &places.shim])
+            .args([&rig.name, &tasks.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let moment = Duration::from_millis(30 + random.below(300));
+        let lived = Instant::now();
+        let ended = loop {
+            if let Some(status) = face.try_wait().unwrap() {
+                break Some(status);
+            }
+            if lived.elapsed() > moment {
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        match ended {
+            Some(status) => {
+                assert!(status.success(), "the face says that something is wrong: {status}");
+                break;
+            }
+            None => {
+                face.kill().unwrap();
+                face.wait().unwrap();
+                killed += 1;
+            }
+        }
+        assert!(begun.elapsed() < 2 * PATIENCE, "{killed} faces, and the tasks are not through");
+    }
+    for task in 0..tasks {
+        let folder = top.join(format!("t{task}"));
+        let output = std::fs::read_to_string(folder.join("alloc/output")).unwrap();
+        let lines: Vec<String> = (1..=20).map(|line| line.to_string()).collect();
+        assert_eq!(output.split_whitespace().collect::<Vec<_>>(), lines, "t{task} ran once, without a gap");
+        let code = std::fs::read_to_string(folder.join("collected")).unwrap();
+        assert_eq!(code, format!("{}\n", task % 7), "the exit code of t{task}, collected once");
+    }
+    assert_eq!(rig.engine.list().unwrap(), Vec::<String>::new());
+    rig.finish(format!("{tasks} tasks through {killed} killed faces; each once, no gap, every code"));
+}

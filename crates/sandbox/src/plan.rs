@@ -2,14 +2,20 @@
 //!
 //! Every refusal that can be known beforehand happens here; after it only the kernel can refuse.
 
+mod entries;
+mod show;
+#[cfg(test)]
+mod tests;
+
 use crate::model::{
-    Access, Device, Entry, Init, MountKind, Namespaces, Network, PrivilegeGain, Process, Programs,
-    Propagation, RootSwitch, Route, Sandbox, Sharing, Show, Trust,
+    Access, Device, MountKind, Namespaces, Process, Programs, Propagation, RootSwitch, Route, Sandbox,
+    Sharing, Trust,
 };
 use crate::path::{HostPath, PathError, TaskPath};
-use crate::survey::{Seen, Shape, Survey};
+use crate::survey::{Shape, Survey};
 use bivouac_sys::features::{KernelFeatures, OverlayLayers};
-use std::fmt;
+
+pub use entries::upper_name;
 
 /// What launch carries out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,7 +252,7 @@ impl Plan {
         if let Some(outside) = sandbox.devices.iter().find(|device| !is_below(&device.target, "/dev")) {
             return Err(Refusal::DeviceOutside(outside.target.clone()));
         }
-        let mut fill = entries(sandbox, survey, features)?;
+        let mut fill = entries::fills(sandbox, survey, features)?;
         for mount in &sandbox.mounts {
             fill.push(Fill { target: check_target(&mount.target)?, what: mount_what(&mount.what, survey)? });
         }
@@ -311,90 +317,6 @@ fn check_target(target: &TaskPath) -> Result<TaskPath, Refusal> {
     Ok(target.clone())
 }
 
-/// Parents before children, since what is attached later lies on top.
-fn entries(sandbox: &Sandbox, survey: &Survey, features: &KernelFeatures) -> Result<Vec<Fill>, Refusal> {
-    let mut sorted: Vec<&Entry> = sandbox.root.entries.iter().collect();
-    sorted.sort_by(|left, right| left.target.cmp(&right.target));
-    if let Some([twice, _]) = sorted.windows(2).find_map(|pair| match pair {
-        [left, right] if left.target == right.target => Some([left, right]),
-        _ => None,
-    }) {
-        return Err(Refusal::Twice(twice.target.clone()));
-    }
-    let mut fill = Vec::new();
-    for entry in sorted {
-        if entry.target.components().next().is_none() {
-            return Err(Refusal::EntryAtTop(entry.source.clone()));
-        }
-        let target = check_target(&entry.target)?;
-        match survey.entries.get(&entry.source).unwrap_or(&Seen::Missing) {
-            Seen::Missing | Seen::Other => {}
-            Seen::Link(content) => fill.push(Fill { target, what: What::Link(content.clone()) }),
-            Seen::File => fill.push(Fill { target, what: read_only_bind(&entry.source, Shape::File) }),
-            Seen::Directory(below) => {
-                directory(entry, &target, below, sandbox.root.access, features, &mut fill)?;
-            }
-        }
-    }
-    Ok(fill)
-}
-
-fn directory(
-    entry: &Entry,
-    target: &TaskPath,
-    below: &[(HostPath, Shape)],
-    access: Access,
-    features: &KernelFeatures,
-    fill: &mut Vec<Fill>,
-) -> Result<(), Refusal> {
-    let Show::Overlay { above } = &entry.show else {
-        // A recursive bind carries the mounts below it along.
-        fill.push(Fill { target: target.clone(), what: read_only_bind(&entry.source, Shape::Directory) });
-        return Ok(());
-    };
-    if features.overlay == OverlayLayers::Unavailable {
-        return Err(Refusal::NoOverlay(target.clone()));
-    }
-    let lowers = above.iter().chain([&entry.source]).cloned().collect();
-    let overlay = What::Overlay { access, lowers, name: upper_name(target) };
-    fill.push(Fill { target: target.clone(), what: overlay });
-    for (mount, shape) in below {
-        let relative = mount.as_path().strip_prefix(entry.source.as_path()).unwrap_or(mount.as_path());
-        fill.push(Fill { target: target.join(relative)?, what: read_only_bind(mount, *shape) });
-    }
-    Ok(())
-}
-
-/// The name of a target's directory in the private one; its upper layer is `upper` in it.
-///
-/// `/usr/share` -> `usr+share`: one directory name per target, and `+` keeps the map one to one.
-pub fn upper_name(target: &TaskPath) -> String {
-    let mut name = String::new();
-    for part in target.components() {
-        if !name.is_empty() {
-            name.push('+');
-        }
-        for byte in part {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => name.push(char::from(*byte)),
-                other => name.push_str(&format!("%{other:02x}")),
-            }
-        }
-    }
-    name
-}
-
-fn read_only_bind(source: &HostPath, shape: Shape) -> What {
-    What::Bind {
-        source: source.clone(),
-        route: Route::Anywhere,
-        shape,
-        access: Access::ReadOnly,
-        trust: Trust::Stripped,
-        propagation: Propagation::Private,
-    }
-}
-
 fn mount_what(what: &MountKind, survey: &Survey) -> Result<What, Refusal> {
     Ok(match what {
         MountKind::Bind { source, propagation, .. }
@@ -443,131 +365,4 @@ fn masks(survey: &Survey) -> Vec<Mask> {
         how: MaskKind::EmptyDirectory,
     });
     fixed.chain(throttles).collect()
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "root {} ({:?}, {:?})", self.task_dir, self.access, self.switch)?;
-        writeln!(f, "uppers in {} (layers as {:?})", self.private_dir, self.layers)?;
-        for fill in &self.fill {
-            writeln!(f, "  {} {}", fill.target, fill.what)?;
-        }
-        for device in &self.devices {
-            writeln!(
-                f,
-                "  {} {:?} {}:{} {:o}",
-                device.target, device.kind, device.major, device.minor, device.mode
-            )?;
-        }
-        for mask in &self.masks {
-            let tree = if mask.below == MaskedTree::Proc { "/proc" } else { "/sys" };
-            writeln!(f, "  {tree}/{} {:?}", mask.path, mask.how)?;
-        }
-        let spaces = &self.namespaces;
-        writeln!(
-            f,
-            "namespaces pid {:?}, ipc {:?}, cgroup {:?}, network {}",
-            spaces.pid, spaces.ipc, spaces.cgroup, spaces.network
-        )?;
-        if let Some(name) = &self.hostname {
-            writeln!(f, "hostname {name}")?;
-        }
-        write!(f, "{}", self.process)
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Network::Host => write!(f, "Host"),
-            Network::Own => write!(f, "Own"),
-            Network::Join(path) => write!(f, "of {path}"),
-        }
-    }
-}
-
-impl fmt::Display for What {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            What::Link(content) => write!(f, "link to {}", String::from_utf8_lossy(content)),
-            What::Overlay { access, lowers, name } => {
-                write!(f, "overlay {name} over")?;
-                lowers.iter().try_for_each(|lower| write!(f, " {lower}"))?;
-                if *access == Access::ReadOnly { write!(f, " ReadOnly") } else { Ok(()) }
-            }
-            What::Bind { source, route, access, trust, propagation, .. } => {
-                write!(f, "bind {source} {access:?} {trust:?} {propagation:?}")?;
-                if let Route::Beneath(top) = route { write!(f, " beneath {top}") } else { Ok(()) }
-            }
-            What::Tmpfs { size, mode, programs } => match size {
-                Some(size) => write!(f, "tmpfs {size} bytes mode {mode:o} programs {programs:?}"),
-                None => write!(f, "tmpfs mode {mode:o} programs {programs:?}"),
-            },
-            What::Dev => write!(f, "dev"),
-            What::Devpts => write!(f, "devpts"),
-            What::Mqueue => write!(f, "mqueue"),
-            What::Proc => write!(f, "proc"),
-            What::Sysfs => write!(f, "sysfs ReadOnly"),
-            What::Cgroup => write!(f, "cgroup2 ReadOnly"),
-        }
-    }
-}
-
-impl fmt::Display for crate::model::PathRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let access = self.access;
-        for (is, letter) in [(access.read, 'r'), (access.write, 'w'), (access.run, 'x'), (access.make, 'c')] {
-            if is {
-                write!(f, "{letter}")?;
-            }
-        }
-        write!(f, ":{}", self.path)
-    }
-}
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let places: Vec<String> =
-            self.candidates.iter().map(|candidate| candidate.path.to_string()).collect();
-        writeln!(f, "command {} from {}", self.asked, places.join(" "))?;
-        let arguments: Vec<String> =
-            self.arguments.iter().map(|argument| format!("{:?}", text(argument))).collect();
-        writeln!(f, "arguments {}", arguments.join(" "))?;
-        // Values may be secrets: a plan shows names only.
-        let names = self.environment.iter().filter_map(|entry| entry.split(|byte| *byte == b'=').next());
-        writeln!(f, "environment {}", names.map(text).collect::<Vec<_>>().join(" "))?;
-        let id = &self.identity;
-        writeln!(
-            f,
-            "user {} group {} groups {:?} in {} umask {:03o}",
-            id.uid, id.gid, id.groups, self.work_dir, self.umask
-        )?;
-        let caps = &self.capabilities;
-        writeln!(
-            f,
-            "capabilities bounding {:x} permitted {:x} effective {:x} inheritable {:x} ambient {:x}",
-            caps.bounding.bits(),
-            caps.permitted.bits(),
-            caps.effective.bits(),
-            caps.inheritable.bits(),
-            caps.ambient.bits()
-        )?;
-        let gain = match self.confinement.gain {
-            PrivilegeGain::Possible => "open",
-            PrivilegeGain::Never => "sealed",
-        };
-        let filter = self.confinement.filter.as_ref().map_or(0, |filter| filter.instructions.len());
-        writeln!(f, "confinement {gain}, filter of {filter} instructions")?;
-        for (number, set) in self.confinement.landlock.iter().enumerate() {
-            write!(f, "landlock {}", number + 1)?;
-            set.iter().try_for_each(|rule| write!(f, " {rule}"))?;
-            writeln!(f)?;
-        }
-        for limit in &self.rlimits {
-            writeln!(f, "rlimit {} {}:{}", limit.resource, limit.soft, limit.hard)?;
-        }
-        let init = if self.init == Init::Reaper { ", behind a reaper" } else { "" };
-        writeln!(f, "oom_score_adj {}{init}", self.oom_score_adj)
-    }
 }

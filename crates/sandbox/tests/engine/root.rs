@@ -1,38 +1,9 @@
 //! What a task's `/` is: host files that cannot be changed, masks, mounts, devices, links, read-only roots.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test without the standard harness"
-)]
-
-mod support;
-
-use bivouac_sandbox::Sandbox;
+use crate::support::*;
 use bivouac_sandbox::model::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use support::*;
-
-fn as_root(sandbox: &mut Sandbox) {
-    let all =
-        bivouac_sandbox::capability::CapSet::from_bits(bivouac_sys::credentials::capget().unwrap().permitted);
-    sandbox.process.identity = Identity { uid: 0, gid: 0, groups: vec![0] };
-    sandbox.process.capabilities =
-        CapabilitySets { bounding: all, permitted: all, effective: all, ..CapabilitySets::default() };
-}
-
-fn bind(source: &std::path::Path, target: &str, access: Access) -> Mount {
-    let what = MountKind::Bind {
-        source: host(source),
-        route: Route::Anywhere,
-        access,
-        trust: Trust::Stripped,
-        propagation: Propagation::Private,
-    };
-    Mount { target: task(target), what }
-}
 
 fn host_files_cannot_be_changed(bench: &Bench<'_>) {
     let before = (fs::read("/etc/passwd").unwrap(), fs::metadata("/usr/bin/env").unwrap().mode());
@@ -295,21 +266,19 @@ fn nothing_is_copied_and_few_inodes_are_made(bench: &Bench<'_>) {
     assert_eq!(bytes, 0);
 }
 
-fn main() -> std::process::ExitCode {
-    support::main(&[
-        ("host_files_cannot_be_changed", host_files_cannot_be_changed),
-        ("the_private_layer_survives_a_restart", the_private_layer_survives_a_restart),
-        ("masks_and_locked_paths", masks_and_locked_paths),
-        ("mounts_of_all_kinds", mounts_of_all_kinds),
-        ("later_mounts_lie_on_top", later_mounts_lie_on_top),
-        ("targets_through_links_stay_inside", targets_through_links_stay_inside),
-        ("kernel_trees_replaced_by_links_are_refused", kernel_trees_replaced_by_links_are_refused),
-        ("no_way_up", no_way_up),
-        ("read_only_root", read_only_root),
-        ("moved_root", moved_root),
-        ("devices", devices),
-        ("volumes_carry_no_devices_and_no_privileges", volumes_carry_no_devices_and_no_privileges),
-        ("layers_between", layers_between),
-        ("nothing_is_copied_and_few_inodes_are_made", nothing_is_copied_and_few_inodes_are_made),
-    ])
-}
+pub(crate) const TESTS: &[Test] = &[
+    ("host_files_cannot_be_changed", host_files_cannot_be_changed),
+    ("the_private_layer_survives_a_restart", the_private_layer_survives_a_restart),
+    ("masks_and_locked_paths", masks_and_locked_paths),
+    ("mounts_of_all_kinds", mounts_of_all_kinds),
+    ("later_mounts_lie_on_top", later_mounts_lie_on_top),
+    ("targets_through_links_stay_inside", targets_through_links_stay_inside),
+    ("kernel_trees_replaced_by_links_are_refused", kernel_trees_replaced_by_links_are_refused),
+    ("no_way_up", no_way_up),
+    ("read_only_root", read_only_root),
+    ("moved_root", moved_root),
+    ("devices", devices),
+    ("volumes_carry_no_devices_and_no_privileges", volumes_carry_no_devices_and_no_privileges),
+    ("layers_between", layers_between),
+    ("nothing_is_copied_and_few_inodes_are_made", nothing_is_copied_and_few_inodes_are_made),
+];

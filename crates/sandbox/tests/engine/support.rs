@@ -48,6 +48,47 @@ impl Drop for Home {
     }
 }
 
+/// A file system in memory on this host, taken off when dropped.
+pub(crate) struct HostMount(PathBuf);
+
+impl HostMount {
+    pub(crate) fn tmpfs(at: PathBuf, flags: rustix::mount::MountFlags) -> HostMount {
+        std::fs::create_dir_all(&at).unwrap();
+        rustix::mount::mount("none", &at, "tmpfs", flags, Some(c"mode=0777")).unwrap();
+        HostMount(at)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for HostMount {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// A bind of something of this host, with nothing of it trusted.
+pub(crate) fn bind(source: &Path, target: &str, access: Access) -> Mount {
+    let what = MountKind::Bind {
+        source: host(source),
+        route: Route::Anywhere,
+        access,
+        trust: Trust::Stripped,
+        propagation: Propagation::Private,
+    };
+    Mount { target: task(target), what }
+}
+
+/// Gives a sandbox's process to root with all capabilities of this one.
+pub(crate) fn as_root(sandbox: &mut Sandbox) {
+    let all = CapSet::from_bits(bivouac_sys::credentials::capget().unwrap().permitted);
+    sandbox.process.identity = Identity { uid: 0, gid: 0, groups: vec![0] };
+    sandbox.process.capabilities =
+        CapabilitySets { bounding: all, permitted: all, effective: all, ..CapabilitySets::default() };
+}
+
 /// The default task: this host's system directories under overlays, everything private.
 pub(crate) fn default_sandbox(home: &Home, command: &[&str]) -> Sandbox {
     let entries = ["/bin", "/etc", "/lib", "/lib32", "/lib64", "/sbin", "/usr"].map(|path| Entry {
@@ -192,7 +233,7 @@ impl Ledger {
 pub(crate) type Test = (&'static str, fn(&Bench<'_>));
 
 /// Runs the tests one by one in this one thread; ledger equal around each.
-pub(crate) fn main(tests: &[Test]) -> std::process::ExitCode {
+pub(crate) fn run(tests: &[Test]) -> std::process::ExitCode {
     let filters: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if !rustix::process::geteuid().is_root() {

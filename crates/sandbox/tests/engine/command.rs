@@ -1,19 +1,10 @@
 //! Finding and running the command: the search in the task's root, the execute bit, riddles that get an answer.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test without the standard harness"
-)]
-
-mod support;
-
+use crate::support::*;
 use bivouac_sandbox::launch::{Failure, FailureKind};
 use bivouac_sandbox::model::*;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use support::*;
 
 /// Puts a file into the task's directory and runs it.
 fn run_file(
@@ -161,6 +152,49 @@ fn working_directories(bench: &Bench<'_>) {
     }
 }
 
+/// Covers: T2
+fn a_working_directory_is_entered_with_the_tasks_own_rights(bench: &Bench<'_>) {
+    for (uid, opens) in [(65534, true), (0, false)] {
+        let home = Home::new();
+        let closed = home.task_dir().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::chown(&closed, Some(uid), Some(uid)).unwrap();
+        let mut sandbox = default_sandbox(&home, &["/bin/pwd"]);
+        sandbox.process.work_dir = task("/closed");
+        if opens {
+            let outcome = bench.run(&sandbox).unwrap_or_else(|failure| panic!("{failure}"));
+            assert_eq!(outcome.stdout, "/closed\n");
+        } else {
+            let (_, text) = refusal(bench.run(&sandbox));
+            assert!(
+                text.starts_with("cannot enter the working directory /closed: Permission denied"),
+                "{text}"
+            );
+            as_root(&mut sandbox);
+            let outcome = bench.run(&sandbox).unwrap_or_else(|failure| panic!("{failure}"));
+            assert_eq!(outcome.stdout, "/closed\n");
+        }
+    }
+}
+
+/// Covers: T4
+fn made_directories_inherit_the_group_of_a_set_gid_parent(bench: &Bench<'_>) {
+    let seen = bench.shell("pwd; stat -c '%A %u %g' . .. /shared/mounted", |sandbox, home| {
+        let shared = home.task_dir().join("shared");
+        fs::create_dir(&shared).unwrap();
+        std::os::unix::fs::chown(&shared, Some(0), Some(1234)).unwrap();
+        fs::set_permissions(&shared, fs::Permissions::from_mode(0o2775)).unwrap();
+        sandbox.process.work_dir = task("/shared/new/one");
+        let volume = home.base.join("volume");
+        fs::create_dir(&volume).unwrap();
+        // What is mounted has its own mode; what was made for it is below.
+        sandbox.mounts.push(bind(&volume, "/shared/mounted/deep", Access::ReadOnly));
+    });
+    let made = "drwxr-sr-x 0 1234\n";
+    assert_eq!(seen, format!("/shared/new/one\n{made}{made}{made}"));
+}
+
 /// Covers: CVE-2019-5736
 fn our_program_is_out_of_reach(bench: &Bench<'_>) {
     let seen = bench.shell("ls -l /proc/1/exe | sed 's/.*-> //'", |_, _| {});
@@ -192,18 +226,24 @@ fn limits_and_score(bench: &Bench<'_>) {
     assert_ne!(rustix::system::uname().nodename().to_str().unwrap(), "a-task");
 }
 
-fn main() -> std::process::ExitCode {
-    support::main(&[
-        ("the_bit_is_added_to_the_tasks_own_file", the_bit_is_added_to_the_tasks_own_file),
-        ("the_bit_is_left_to_others", the_bit_is_left_to_others),
-        ("the_bit_is_never_added_through_a_link", the_bit_is_never_added_through_a_link),
-        ("riddles_get_an_answer", riddles_get_an_answer),
-        ("a_missing_interpreter_is_named", a_missing_interpreter_is_named),
-        ("directories_are_not_commands", directories_are_not_commands),
-        ("the_first_place_wins", the_first_place_wins),
-        ("working_directories", working_directories),
-        ("our_program_is_out_of_reach", our_program_is_out_of_reach),
-        ("too_much_is_said_so", too_much_is_said_so),
-        ("limits_and_score", limits_and_score),
-    ])
-}
+pub(crate) const TESTS: &[Test] = &[
+    ("the_bit_is_added_to_the_tasks_own_file", the_bit_is_added_to_the_tasks_own_file),
+    ("the_bit_is_left_to_others", the_bit_is_left_to_others),
+    ("the_bit_is_never_added_through_a_link", the_bit_is_never_added_through_a_link),
+    ("riddles_get_an_answer", riddles_get_an_answer),
+    ("a_missing_interpreter_is_named", a_missing_interpreter_is_named),
+    ("directories_are_not_commands", directories_are_not_commands),
+    ("the_first_place_wins", the_first_place_wins),
+    ("working_directories", working_directories),
+    (
+        "a_working_directory_is_entered_with_the_tasks_own_rights",
+        a_working_directory_is_entered_with_the_tasks_own_rights,
+    ),
+    (
+        "made_directories_inherit_the_group_of_a_set_gid_parent",
+        made_directories_inherit_the_group_of_a_set_gid_parent,
+    ),
+    ("our_program_is_out_of_reach", our_program_is_out_of_reach),
+    ("too_much_is_said_so", too_much_is_said_so),
+    ("limits_and_score", limits_and_score),
+];

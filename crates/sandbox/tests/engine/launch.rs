@@ -1,19 +1,10 @@
 //! Real sandboxes, as root: what a default task sees and is, and what a failed start says and leaves.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test without the standard harness"
-)]
-
-mod support;
-
+use crate::support::*;
 use bivouac_sandbox::launch::{FailureKind, Injected, InjectedKind, RunningTask, Streams, enter, launch};
 use bivouac_sandbox::model::*;
 use bivouac_sys::wait::Ending;
 use std::os::fd::AsFd;
-use support::*;
 
 fn true_runs(bench: &Bench<'_>) {
     let home = Home::new();
@@ -186,17 +177,15 @@ fn enter_with_a_terminal(bench: &Bench<'_>) {
     assert_eq!(String::from_utf8_lossy(&text[..length]), "/dev/pts/0\r\n30 100\r\n");
 }
 
-fn main() -> std::process::ExitCode {
-    support::main(&[
-        ("true_runs", true_runs),
-        ("root_listing", root_listing),
-        ("who_and_what", who_and_what),
-        ("only_three_descriptors", only_three_descriptors),
-        ("every_step_can_fail", every_step_can_fail),
-        ("a_missing_command_is_explained", a_missing_command_is_explained),
-        ("every_step_of_entering_can_fail", every_step_of_entering_can_fail),
-        ("enter_is_the_same_sandbox", enter_is_the_same_sandbox),
-        ("enter_explains_a_missing_command", enter_explains_a_missing_command),
-        ("enter_with_a_terminal", enter_with_a_terminal),
-    ])
-}
+pub(crate) const TESTS: &[Test] = &[
+    ("true_runs", true_runs),
+    ("root_listing", root_listing),
+    ("who_and_what", who_and_what),
+    ("only_three_descriptors", only_three_descriptors),
+    ("every_step_can_fail", every_step_can_fail),
+    ("a_missing_command_is_explained", a_missing_command_is_explained),
+    ("every_step_of_entering_can_fail", every_step_of_entering_can_fail),
+    ("enter_is_the_same_sandbox", enter_is_the_same_sandbox),
+    ("enter_explains_a_missing_command", enter_explains_a_missing_command),
+    ("enter_with_a_terminal", enter_with_a_terminal),
+];

@@ -182,7 +182,14 @@ fn convert(kind: &Kind, value: &Value, place: &Place) -> Result<Setting, Refused
             let number = whole(value).filter(|number| (least..=most).contains(&number));
             Setting::Count(number.ok_or_else(refused)?)
         }
-        Kind::Size => Setting::Size(size(value).ok_or_else(refused)?),
+        Kind::Size => match size(value).ok_or_else(refused)? {
+            0 => return Err(Refused::at(place, "must be larger than 0")),
+            // The kernel takes more, and wraps around or means something else by it.
+            bytes if i64::try_from(bytes).is_err() => {
+                return Err(Refused::at(place, "is larger than any memory"));
+            }
+            bytes => Setting::Size(bytes),
+        },
         Kind::Texts => {
             let Value::List(list) = value else { return Err(refused()) };
             let texts = list.iter().enumerate().map(|(index, value)| {

@@ -52,8 +52,8 @@ pub enum Kind {
         /// The most.
         most: i64,
     },
-    /// A number of bytes, or text such as `64m` (units b, k, m, g, powers of 1024). On the wire: text, which
-    /// HCL also makes of a number.
+    /// A number of bytes from 1 to 2^63 - 1, or text such as `64m` (units b, k, m, g, powers of 1024). On the wire:
+    /// text, which HCL also makes of a number.
     Size,
     /// A list of texts.
     Texts,

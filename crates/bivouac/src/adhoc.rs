@@ -195,7 +195,8 @@ fn environment(list: &[String]) -> Result<Vec<(String, String)>> {
 const PROCESSOR_MHZ: f64 = 1000.0;
 
 fn resources(flags: &Adhoc) -> Result<Resources> {
-    let processors = bivouac_runner::node::processors() as u64;
+    // Of the whole machine, as the driver counts it: this process may be bound to a part of it.
+    let processors = bivouac_driver::host::processors();
     let cpus = flags.cpus.unwrap_or(0.0);
     if !(0.0..=4096.0).contains(&cpus) || flags.cpus == Some(0.0) {
         bail!("--cpus {cpus} must be above 0 and at most 4096");

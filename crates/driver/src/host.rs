@@ -68,7 +68,7 @@ impl Facts {
 }
 
 /// The processors that are online, not only those this process may use.
-fn processors() -> u64 {
+pub fn processors() -> u64 {
     let list = text(Path::new("/sys/devices/system/cpu/online"));
     let set: Option<bivouac_cgroup::CpuSet> = list.trim().parse().ok();
     let usable = || std::thread::available_parallelism().map_or(1, |count| count.get() as u64);

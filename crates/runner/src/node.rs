@@ -1,6 +1,8 @@
 //! What is known of this machine: the names that a job file's `${node.*}`, `${attr.*}` and constraints ask for.
 
+use bivouac_driver::host::processors;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The machine as job files see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,7 @@ impl Node {
         set("attr.kernel.arch", uname.machine().to_string_lossy().into_owned());
         set("attr.cpu.arch", nomad_arch(&uname.machine().to_string_lossy()).to_owned());
         set("attr.cpu.numcores", processors().to_string());
+        set("attr.cpu.totalcompute", total_mhz().to_string());
         if let Some(bytes) = total_memory() {
             set("attr.memory.totalbytes", bytes.to_string());
         }
@@ -47,9 +50,31 @@ impl Node {
     }
 }
 
-/// How many processors this process may use.
-pub fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// What the processors of this machine can do together, in MHz.
+pub fn total_mhz() -> u64 {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    processors() * mhz_of_one(Path::new("/sys/devices/system/cpu"), &info)
+}
+
+/// A processor counts as so many MHz where the kernel does not tell its speed: as a guest, for one.
+const UNKNOWN_MHZ: u64 = 1000;
+
+/// The mean of the speeds that processors run at for long, or else may reach, or else have at the moment.
+fn mhz_of_one(cpus: &Path, info: &str) -> u64 {
+    let khz = |directory: &Path| {
+        let read = |file: &str| {
+            let text = std::fs::read_to_string(directory.join("cpufreq").join(file)).ok()?;
+            text.trim().parse::<u64>().ok()
+        };
+        read("base_frequency").or_else(|| read("cpuinfo_max_freq"))
+    };
+    let directories = std::fs::read_dir(cpus).into_iter().flatten().flatten();
+    let kept: Vec<u64> = directories.filter_map(|entry| Some(khz(&entry.path())? / 1000)).collect();
+    let now = info.lines().filter(|line| line.starts_with("cpu MHz"));
+    let now = now.filter_map(|line| line.split(':').nth(1)?.trim().parse::<f64>().ok()).map(|mhz| mhz as u64);
+    let speeds = if kept.is_empty() { now.collect() } else { kept };
+    let sum: u64 = speeds.iter().sum();
+    sum.checked_div(speeds.len() as u64).filter(|mean| *mean > 0).unwrap_or(UNKNOWN_MHZ)
 }
 
 fn boot_independent_id() -> Option<String> {
@@ -87,6 +112,26 @@ mod tests {
         assert_eq!(os_release(text, "ID").as_deref(), Some("debian"));
         assert_eq!(os_release(text, "VERSION_ID").as_deref(), Some("12"));
         assert_eq!(os_release(text, "NONE"), None);
+    }
+
+    #[test]
+    fn the_speed_of_a_processor_is_what_the_kernel_tells() {
+        let dir = tempfile::tempdir().unwrap();
+        let info = "processor: 0\ncpu MHz\t\t: 2300.500\nprocessor: 1\ncpu MHz\t\t: 2100.000\n";
+        assert_eq!(mhz_of_one(dir.path(), ""), UNKNOWN_MHZ);
+        assert_eq!(mhz_of_one(dir.path(), "cpu MHz : none\ncpu MHz\n"), UNKNOWN_MHZ);
+        assert_eq!(mhz_of_one(dir.path(), info), 2200);
+        for (cpu, file, khz) in
+            [("cpu0", "cpuinfo_max_freq", "3000000\n"), ("cpu1", "base_frequency", "2000000\n")]
+        {
+            let frequencies = dir.path().join(cpu).join("cpufreq");
+            std::fs::create_dir_all(&frequencies).unwrap();
+            std::fs::write(frequencies.join(file), khz).unwrap();
+        }
+        // A slow and a fast one; what they do at the moment does not count.
+        assert_eq!(mhz_of_one(dir.path(), info), 2500);
+        std::fs::write(dir.path().join("cpu0/cpufreq/base_frequency"), "1000000\n").unwrap();
+        assert_eq!(mhz_of_one(dir.path(), info), 1500);
     }
 
     #[test]

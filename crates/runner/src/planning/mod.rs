@@ -285,7 +285,7 @@ fn resources(task: &Task) -> Resources {
     };
     Resources {
         cpu_mhz,
-        total_mhz: 0,
+        total_mhz: crate::node::total_mhz(),
         memory_mib: Some(asked.memory_mb.saturating_add(secrets)),
         memory_max: match asked.memory_max {
             MemoryMax::Same => resources::MemoryMax::Same,

@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::{HYBRID, V1, V2};
 use proptest::prelude::*;
 
+/// Covers: W48
 #[test]
 fn the_three_layouts() {
     let hybrid = Host::parse(HYBRID).unwrap();
@@ -87,6 +88,7 @@ fn a_hundred_thousand_mounts_are_read_in_a_moment() {
     assert!(start.elapsed().as_secs() < 5);
 }
 
+/// Covers: W48
 #[test]
 fn given_paths_are_located() {
     let v1 = Host::parse(V1).unwrap();

@@ -31,6 +31,7 @@ fn limits_of_the_process() {
     bench.finish();
 }
 
+/// Covers: W1
 #[test]
 fn limits_of_the_group() {
     let Some(bench) = Bench::new("group") else { return };
@@ -39,6 +40,7 @@ fn limits_of_the_group() {
             cpu_mhz: 500,
             total_mhz: 4000,
             memory_mib: Some(64),
+            memory_max: bivouac_driver::resources::MemoryMax::Mib(96),
             ..Default::default()
         },
         ..bench.request(
@@ -59,8 +61,20 @@ fn limits_of_the_group() {
     assert_eq!(quota, period * processors / 8);
     let swap = read("memory.swap.max").or_else(|| read("memory.memsw.limit_in_bytes"));
     assert!(
-        swap.is_none_or(|swap| ["0".to_owned(), (64 << 20).to_string()].contains(&swap.trim().to_owned()))
+        swap.is_none_or(|swap| ["0".to_owned(), (96 << 20).to_string()].contains(&swap.trim().to_owned()))
     );
+    let most = read("memory.max").or_else(|| read("memory.limit_in_bytes")).unwrap();
+    let kept = read("memory.low").or_else(|| read("memory.soft_limit_in_bytes")).unwrap();
+    assert_eq!(
+        (most.trim(), kept.trim()),
+        ((96 << 20).to_string().as_str(), (64 << 20).to_string().as_str())
+    );
+    let weight = bivouac_cgroup::CpuShares::new(500).weight().to_string();
+    let (share, expected) = match read("cpu.shares") {
+        Some(shares) => (shares, "500"),
+        None => (read("cpu.weight").unwrap(), weight.as_str()),
+    };
+    assert_eq!(share.trim(), expected);
     bench.engine.destroy(&run.id, true).unwrap();
     bench.finish();
 }

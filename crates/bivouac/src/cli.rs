@@ -472,6 +472,9 @@ pub(crate) struct Validate {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
+    /// Look at the configuration of a Nomad client instead: a file, or a directory of `*.hcl`. Needs no agent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nomad: Option<PathBuf>,
     /// Write JSON.
     #[arg(long)]
     pub(crate) json: bool,

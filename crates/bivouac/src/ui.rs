@@ -6,6 +6,7 @@ use crate::rows::{AllocRow, TaskRow};
 use anyhow::Result;
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::fingerprint::Health;
+use bivouac_plugin::agent::{Finding, Weight};
 use bivouac_runner::events::Event;
 use bivouac_runner::files::Entry;
 use bivouac_shim::protocol::TaskStats;
@@ -259,6 +260,25 @@ pub(crate) fn doctor(health: &Health, operator: &OperatorConfig, as_json: bool) 
         }
     }
     Ok(u8::from(!missing.is_empty()))
+}
+
+pub(crate) fn findings(found: &[Finding], as_json: bool) -> Result<()> {
+    if as_json {
+        json(&found)?;
+        return Ok(());
+    }
+    for finding in found {
+        let word = match finding.weight {
+            Weight::Wrong => "wrong",
+            Weight::Note => "note",
+            Weight::Fine => "fine",
+        };
+        println!("{word}: {}", finding.text);
+    }
+    if found.is_empty() {
+        println!("Nothing in this configuration is about Bivouac.");
+    }
+    Ok(())
 }
 
 pub(crate) fn completion(shell: clap_complete::Shell) -> u8 {

@@ -226,3 +226,41 @@ fn a_plan_is_printed_and_nothing_is_made() {
     }
     assert!(!bivouac.state.exists());
 }
+
+#[test]
+fn a_nomad_configuration_is_looked_at_without_an_agent() {
+    let Some(bivouac) = Bivouac::new("doctor-nomad") else { return };
+    let home = bivouac.state.join("nomad");
+    let plugins = home.join("plugins");
+    std::fs::create_dir_all(&plugins).unwrap();
+    let program = env!("CARGO_BIN_EXE_bivouac");
+    for (name, program) in [("bivouac", program), ("exec", program), ("other", "/bin/true")] {
+        std::os::unix::fs::symlink(program, plugins.join(name)).unwrap();
+    }
+    let doctor = |text: &str| {
+        let path = home.join("agent.hcl");
+        std::fs::write(&path, text.replace("/opt/nomad/plugins", plugins.to_str().unwrap())).unwrap();
+        bivouac.told(&["doctor", "--nomad", path.to_str().unwrap()])
+    };
+    for example in ["agent", "override"] {
+        let text = std::fs::read_to_string(root().join(format!("examples/nomad/{example}.hcl"))).unwrap();
+        let (said, errors, code) = doctor(&text);
+        assert!(said.contains("fine: plugin") && code == Some(0), "{said}{errors}");
+        assert!(said.contains("no block `plugin"), "the other link has none: {said}");
+    }
+    let wrong = "plugin_dir = \"/opt/nomad/plugins\"\nplugin \"bivouac\" {\n  config {\n    allow_caps = [\"not_valid\"]\n  }\n}\n";
+    let (said, errors, code) = doctor(wrong);
+    assert!(
+        said.contains("capabilities not supported by system: not_valid") && code == Some(1),
+        "{said}{errors}"
+    );
+    let back = std::fs::read_to_string(root().join("examples/nomad/override.hcl")).unwrap();
+    std::fs::remove_file(plugins.join("exec")).unwrap();
+    let (said, errors, code) = doctor(&back);
+    assert!(
+        said.contains("the built-in driver reads this block; it refuses log_collection") && code == Some(1),
+        "{said}{errors}"
+    );
+    let (said, errors, code) = doctor("plugin \"bivouac\" {");
+    assert!(said.is_empty() && errors.contains("agent.hcl:1") && code != Some(0), "{said}{errors}");
+}

@@ -1,7 +1,7 @@
 //! The base service: who this plugin is, how it is configured, and taking a configuration.
 
-use crate::face::Purpose;
-use crate::options::{Opt, face_operator_options};
+use crate::face::{Engine, Purpose};
+use crate::options::{Opt, Values, face_operator_options};
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::wire::base as pb;
@@ -18,12 +18,29 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(crate) struct Base(pub(crate) Arc<Shared>);
 
-impl Base {
-    fn options(&self) -> Vec<Opt> {
-        let mut options = self.0.engine.operator_options();
-        options.extend(face_operator_options());
-        options
-    }
+/// All options of the plugin's `config` block.
+pub(crate) fn operator_options(engine: &dyn Engine) -> Vec<Opt> {
+    let mut options = engine.operator_options();
+    options.extend(face_operator_options());
+    options
+}
+
+/// A `config` block as the client sends it: the face's settings, and the values that are the engine's.
+fn understand(engine: &dyn Engine, config: &[u8]) -> Result<(Settings, Values), String> {
+    let mut values = msgpack::decode(config, &operator_options(engine)).map_err(|error| error.to_string())?;
+    let settings =
+        Settings::read(&values.split_off(&face_operator_options())).map_err(|error| error.to_string())?;
+    Ok((settings, values))
+}
+
+/// Tries a configuration out, with no effect.
+///
+/// # Errors
+/// What `SetConfig` would refuse it with.
+pub(crate) fn check(engine: &dyn Engine, config: &[u8]) -> Result<Settings, String> {
+    let (settings, values) = understand(engine, config)?;
+    engine.configure(&values, &Purpose::Check).map_err(|error| error.to_string())?;
+    Ok(settings)
 }
 
 #[tonic::async_trait]
@@ -44,7 +61,9 @@ impl pb::base_plugin_server::BasePlugin for Base {
         &self,
         _: Request<pb::ConfigSchemaRequest>,
     ) -> Result<Response<pb::ConfigSchemaResponse>, Status> {
-        Ok(Response::new(pb::ConfigSchemaResponse { spec: Some(schema::of_block(&self.options())) }))
+        Ok(Response::new(pb::ConfigSchemaResponse {
+            spec: Some(schema::of_block(&operator_options(&*self.0.engine))),
+        }))
     }
 
     async fn set_config(
@@ -58,8 +77,8 @@ impl pb::base_plugin_server::BasePlugin for Base {
                 "driver interface {wanted:?}: this plugin has {API_VERSION}"
             )));
         }
-        let mut values = msgpack::decode(&request.msgpack_config, &self.options()).map_err(status::failed)?;
-        let settings = Settings::read(&values.split_off(&face_operator_options())).map_err(status::failed)?;
+        let (settings, values) =
+            understand(&*self.0.engine, &request.msgpack_config).map_err(status::failed)?;
         // Only the launch that will serve is told about the host.
         let driver = request.nomad_config.and_then(|nomad| nomad.driver);
         let host = driver.as_ref().map(|driver| convert::host_facts(driver.topology.as_ref()));

@@ -5,6 +5,7 @@
 //! MessagePack, streams, logs, and which call may come when. It does not know what a sandbox is.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 mod base;
 mod broker;
 mod convert;

@@ -92,6 +92,11 @@ impl Settings {
         self.isolation == Isolation::Image
     }
 
+    /// Whether log files are ours to write.
+    pub(crate) fn collects(&self) -> bool {
+        self.collection == Collection::Bivouac
+    }
+
     /// What the client is told that we can do. Constant for the life of a configured process.
     pub(crate) fn capabilities(&self) -> pb::DriverCapabilities {
         use pb::network_isolation_spec::NetworkIsolationMode as Mode;
@@ -106,7 +111,7 @@ impl Settings {
             network_isolation_modes: vec![Mode::Host.into(), Mode::Group.into()],
             must_create_network: false,
             mount_configs: pb::driver_capabilities::MountConfigs::AnyMounts.into(),
-            disable_log_collection: self.collection == Collection::Bivouac,
+            disable_log_collection: self.collects(),
             dynamic_workload_users: self.dynamic_users == DynamicUsers::On,
         }
     }

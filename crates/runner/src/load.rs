@@ -103,9 +103,15 @@ impl Origin {
 /// # Errors
 /// [`LoadError`].
 pub fn operator(path: &Path) -> Result<bivouac_driver::options::Value, LoadError> {
-    let tree =
-        bivouac_jobspec::settings(&source(path)?).map_err(|problems| LoadError::Text(Box::new(problems)))?;
-    Ok(crate::convert::config(&tree))
+    Ok(crate::convert::config(&settings(path)?))
+}
+
+/// Reads a file of settings: arguments and blocks with constant values.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn settings(path: &Path) -> Result<bivouac_jobspec::ConfigTree, LoadError> {
+    bivouac_jobspec::settings(&source(path)?).map_err(|problems| LoadError::Text(Box::new(problems)))
 }
 
 fn split(text: &str) -> Result<(String, String), LoadError> {

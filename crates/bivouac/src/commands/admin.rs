@@ -45,6 +45,9 @@ pub(super) fn validate(validate: &Validate) -> Result<u8> {
 }
 
 pub(super) fn doctor(cli: &Cli, doctor: &Doctor) -> Result<u8> {
+    if let Some(path) = &doctor.nomad {
+        return super::nomad::doctor(path, doctor.json);
+    }
     let operator = operator(configuration(cli).as_deref())?;
     let evidence = bivouac_driver::fingerprint::Evidence::of_host(&Places::usual().shim);
     ui::doctor(&evidence.health(), &operator, doctor.json)

@@ -2,6 +2,7 @@
 
 mod admin;
 mod files;
+mod nomad;
 mod output;
 mod run;
 mod tasks;

@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 use bivouac_cgroup::Stats;
-use bivouac_sandbox::launch::{Injected, InjectedKind, Step, Streams};
+use bivouac_sandbox::launch::{Entering, Injected, InjectedKind, Step, Streams};
 use bivouac_sandbox::model::Process;
 use bivouac_shim::Ground;
 use bivouac_shim::engine::{Engine, Newcomer};
@@ -23,7 +23,7 @@ use bivouac_sys::{Errno, signal};
 use std::cell::Cell;
 use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let name = std::env::args().next().unwrap_or_default();
@@ -119,9 +119,9 @@ impl Engine for Faulty {
         self.fault.after("launch", launched)
     }
 
-    fn enter(&mut self, process: &Process, streams: Streams, deadline: Instant) -> Result<Newcomer, Refusal> {
+    fn enter(&mut self, process: &Process, streams: Streams) -> Result<Entering, Refusal> {
         self.fault.before("enter")?;
-        let entered = self.ground.enter(process, streams, deadline);
+        let entered = self.ground.enter(process, streams);
         self.fault.after("enter", entered)
     }
 

@@ -5,11 +5,10 @@
 
 use crate::protocol::{Launch, Refusal};
 use bivouac_cgroup::Stats;
-use bivouac_sandbox::launch::Streams;
+use bivouac_sandbox::launch::{Entering, Streams};
 use bivouac_sandbox::model::Process;
 use bivouac_sys::clone::Child;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
 
 /// A process that was started for us, a child of this one.
 #[derive(Debug)]
@@ -30,11 +29,12 @@ pub trait Engine {
     /// [`Refusal::NotStarted`]; nothing of the attempt is left then.
     fn launch(&mut self, order: &Launch, streams: Streams) -> Result<Newcomer, Refusal>;
 
-    /// Brings a further process into the running sandbox, by `deadline` at the latest.
+    /// Sends a further process on its way into the running sandbox. Does not wait for it: how long that takes is in
+    /// the hands of the task, which may stop what enters.
     ///
     /// # Errors
     /// [`Refusal::NotStarted`], [`Refusal::Paused`]; nothing of the attempt is left then.
-    fn enter(&mut self, process: &Process, streams: Streams, deadline: Instant) -> Result<Newcomer, Refusal>;
+    fn enter(&mut self, process: &Process, streams: Streams) -> Result<Entering, Refusal>;
 
     /// Sends a signal to every process of the group.
     ///

@@ -4,9 +4,11 @@
 //! status is known and told when the process has ended, whoever else still holds its pipes. A client that goes away
 //! takes its process along.
 
-use crate::engine::{Engine, Newcomer};
+use crate::engine::Engine;
+use crate::ground::not_started;
 use crate::protocol::{Exec, ExecCause, ExecEnd, Refusal, Request, Response, Started};
 use crate::serve::{Id, not_understood, resize, streams};
+use bivouac_sandbox::launch::{Entered, Entering, Progress};
 use bivouac_sys::clone::Child;
 use bivouac_sys::{signal, wait};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Sessions at once.
 const MOST: usize = 64;
-/// How long the entering itself may take: a hung mount must not hang the shim.
+/// How long the entering itself may take: a volume may hang, the task may stop what enters.
 const ENTER_WITHIN: Duration = Duration::from_secs(10);
 
 struct Session {
@@ -27,10 +29,26 @@ struct Session {
     cause: ExecCause,
 }
 
+/// A process on its way in. The shim waits for it as for everything else, in its loop.
+struct Arrival {
+    number: u64,
+    entering: Entering,
+    /// None when it was answered or has gone: then it is only waited for.
+    client: Option<Id>,
+    command: String,
+    enter_by: Option<Instant>,
+    may_take: Option<Duration>,
+}
+
+/// A client, and what it is told of the process that it asked for.
+pub(crate) type Answer = (Id, Result<(Started, Option<OwnedFd>), Refusal>);
+
 /// All sessions of a task.
 #[derive(Default)]
 pub(crate) struct Sessions {
     all: Vec<Session>,
+    arrivals: Vec<Arrival>,
+    arrivals_so_far: u64,
     /// Connections whose session has ended. What still comes on them was meant for the process, never for the task.
     spent: Vec<Id>,
 }
@@ -38,30 +56,76 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// Whether this connection is a session, or was one.
     pub(crate) fn has(&self, client: Id) -> bool {
-        self.spent.contains(&client) || self.all.iter().any(|session| session.client == Some(client))
+        self.spent.contains(&client)
+            || self.all.iter().any(|session| session.client == Some(client))
+            || self.arrivals.iter().any(|arrival| arrival.client == Some(client))
     }
 
-    /// Brings the process in. The terminal's master for the client comes back, if there is one.
+    /// Sends the process on its way in; what [`Self::arrive`] tells is the client's answer.
     pub(crate) fn start(
         &mut self,
         client: Id,
         exec: Exec,
         descriptors: Vec<OwnedFd>,
         engine: &mut impl Engine,
-    ) -> Result<(Started, Option<OwnedFd>), Refusal> {
-        if self.all.len() >= MOST {
+    ) -> Result<(), Refusal> {
+        if self.all.len() + self.arrivals.len() >= MOST {
             return Err(Refusal::TooMany { what: "exec sessions in a task".into(), most: MOST as u64 });
         }
         let streams = streams(exec.streams, descriptors);
-        let enter_by = Instant::now() + ENTER_WITHIN;
-        let Newcomer { child, command, terminal } = engine.enter(&exec.process, streams, enter_by)?;
-        let given = exec.deadline_ms.map(Duration::from_millis);
-        let deadline = given.and_then(|given| Instant::now().checked_add(given));
-        let started = Started { pid: child.pid, command };
+        let entering = engine.enter(&exec.process, streams)?;
+        self.arrivals_so_far += 1;
+        self.arrivals.push(Arrival {
+            number: self.arrivals_so_far,
+            entering,
+            client: Some(client),
+            command: exec.process.asked,
+            enter_by: Some(Instant::now() + ENTER_WITHIN),
+            may_take: exec.deadline_ms.map(Duration::from_millis),
+        });
+        Ok(())
+    }
+
+    /// What to wait for until somebody is inside.
+    pub(crate) fn arriving(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
+        self.arrivals.iter().map(|arrival| (arrival.number, arrival.entering.watch()))
+    }
+
+    /// Looks how far somebody is who enters; the answer, if there is one now and somebody who waits for it. `first` is
+    /// the number of the task's first process.
+    pub(crate) fn arrive(&mut self, number: u64, first: Option<i32>) -> Option<Answer> {
+        let index = self.arrivals.iter().position(|arrival| arrival.number == number)?;
+        let progress = self.arrivals.get_mut(index)?.entering.advance();
+        let Entered { child, terminal } = match progress {
+            Progress::Waiting => return None,
+            Progress::Inside(entered) => entered,
+            Progress::Failed(failure) => {
+                let client = self.arrivals.swap_remove(index).client;
+                return client.map(|client| (client, Err(not_started(&failure))));
+            }
+        };
+        let arrival = self.arrivals.swap_remove(index);
+        let client = arrival.client?;
+        if first == Some(child.pid) || self.all.iter().any(|session| session.child.pid == child.pid) {
+            // Somebody who traced it made us believe that it is another one.
+            let what = "tell the process that entered from others of the task".into();
+            return Some((client, Err(Refusal::Failed { what, answer: format!("process {}", child.pid) })));
+        }
+        let started = Started { pid: child.pid, command: arrival.command };
         let copy = terminal.as_ref().and_then(|terminal| terminal.try_clone().ok());
-        let cause = ExecCause::Own;
-        self.all.push(Session { child, client: Some(client), terminal, deadline, cause });
-        Ok((started, copy))
+        let deadline = arrival.may_take.and_then(|time| Instant::now().checked_add(time));
+        self.all.push(Session { child, client: Some(client), terminal, deadline, cause: ExecCause::Own });
+        Some((client, Ok((started, copy))))
+    }
+
+    /// Ends everybody who is still on the way in: the task ends. Tells who waits for them.
+    pub(crate) fn turn_away(&mut self) -> Vec<Id> {
+        let turned = self.arrivals.iter_mut().filter_map(|arrival| {
+            arrival.entering.give_up();
+            arrival.enter_by = None;
+            arrival.client.take()
+        });
+        turned.collect()
     }
 
     pub(crate) fn pidfds(&self) -> impl Iterator<Item = (i32, BorrowedFd<'_>)> {
@@ -85,7 +149,12 @@ impl Sessions {
     /// A request on a session's connection.
     pub(crate) fn request(&mut self, client: Id, request: &Request) -> Response {
         let Some(session) = self.all.iter().find(|session| session.client == Some(client)) else {
-            return Response::Refused(Refusal::NotRunning);
+            let is_early = self.arrivals.iter().any(|arrival| arrival.client == Some(client));
+            return Response::Refused(if is_early {
+                not_understood("the exec session of this connection has not begun".to_owned())
+            } else {
+                Refusal::NotRunning
+            });
         };
         let answer = match request {
             Request::Signal { signal } => {
@@ -112,6 +181,11 @@ impl Sessions {
     /// The client is gone: its process goes too.
     pub(crate) fn abandon(&mut self, client: Id, engine: &mut impl Engine) {
         self.spent.retain(|spent| *spent != client);
+        for arrival in self.arrivals.iter_mut().filter(|arrival| arrival.client == Some(client)) {
+            arrival.client = None;
+            arrival.enter_by = None;
+            arrival.entering.give_up();
+        }
         for session in self.all.iter_mut().filter(|session| session.client == Some(client)) {
             session.client = None;
             // Our copy of the master would keep the hang-up from the process.
@@ -122,11 +196,12 @@ impl Sessions {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.all.iter().filter_map(|session| session.deadline).min()
+        let ends = self.all.iter().filter_map(|session| session.deadline);
+        ends.chain(self.arrivals.iter().filter_map(|arrival| arrival.enter_by)).min()
     }
 
-    /// Kills what has run too long.
-    pub(crate) fn enforce_deadlines(&mut self, now: Instant, engine: &mut impl Engine) {
+    /// Kills what has run too long, and what takes too long to get in: whom to tell of those.
+    pub(crate) fn enforce_deadlines(&mut self, now: Instant, engine: &mut impl Engine) -> Vec<(Id, Refusal)> {
         for session in &mut self.all {
             if session.deadline.is_some_and(|deadline| deadline <= now) {
                 session.deadline = None;
@@ -134,5 +209,12 @@ impl Sessions {
                 engine.kill_session(&session.child);
             }
         }
+        let late = |arrival: &&mut Arrival| arrival.enter_by.is_some_and(|by| by <= now);
+        let late = self.arrivals.iter_mut().filter(late).filter_map(|arrival| {
+            arrival.enter_by = None;
+            let refusal = not_started(&arrival.entering.give_up());
+            arrival.client.take().map(|client| (client, refusal))
+        });
+        late.collect()
     }
 }

@@ -3,7 +3,9 @@
 use crate::engine::{Engine, Newcomer};
 use crate::protocol::{Launch, Refusal};
 use bivouac_cgroup::{Entrance, Group, OomWatch, Saved, Stats};
-use bivouac_sandbox::launch::{Failure, Held, Injected, RunningTask, Setting, Streams, enter, launch};
+use bivouac_sandbox::launch::{
+    Entering, Failure, Held, Injected, RunningTask, Setting, Streams, begin_entering, launch,
+};
 use bivouac_sandbox::model::{Init, Namespaces, Process};
 use bivouac_sys::Errno;
 use bivouac_sys::clone::{Child, CloneArgs, OneThread, clone_into};
@@ -42,7 +44,7 @@ fn failed(what: &str, answer: impl std::fmt::Display) -> Refusal {
     Refusal::Failed { what: what.to_owned(), answer: answer.to_string() }
 }
 
-fn not_started(failure: &Failure) -> Refusal {
+pub(crate) fn not_started(failure: &Failure) -> Refusal {
     Refusal::NotStarted { text: failure.to_string(), exit_code: failure.exit_code() }
 }
 
@@ -116,15 +118,15 @@ impl Engine for Ground {
         })
     }
 
-    fn enter(&mut self, process: &Process, streams: Streams, deadline: Instant) -> Result<Newcomer, Refusal> {
+    fn enter(&mut self, process: &Process, streams: Streams) -> Result<Entering, Refusal> {
         let first = self.first.as_ref().ok_or(Refusal::NotRunning)?;
         if self.group.is_frozen().unwrap_or(false) {
             return Err(Refusal::Paused);
         }
         let target = RunningTask { first: first.as_fd(), namespaces: &self.namespaces, held: &self.held };
-        let entered = enter(&self.setting(None, deadline), &target, process, streams)
-            .map_err(|failure| not_started(&failure))?;
-        Ok(Newcomer { child: entered.child, command: process.asked.clone(), terminal: entered.terminal })
+        // The deadline is the caller's, who waits.
+        begin_entering(&self.setting(None, Instant::now()), &target, process, streams)
+            .map_err(|failure| not_started(&failure))
     }
 
     fn signal_all(&mut self, number: i32) -> Result<(), Refusal> {

@@ -153,6 +153,7 @@ enum Source {
     Listener,
     Client(Id),
     Session(i32),
+    Arrival(u64),
     Sweeper,
     Output(usize),
 }
@@ -226,6 +227,7 @@ impl<E: Engine> Server<E> {
             all.push((Source::First, first.pidfd.as_fd(), readable));
         }
         all.extend(self.sessions.pidfds().map(|(pid, pidfd)| (Source::Session(pid), pidfd, readable)));
+        all.extend(self.sessions.arriving().map(|(number, fd)| (Source::Arrival(number), fd, readable)));
         if let Some(oom) = self.engine.oom_watch().filter(|_| self.first.is_some()) {
             all.push((Source::Oom, oom, readable));
         }
@@ -263,7 +265,9 @@ impl<E: Engine> Server<E> {
     fn timers(&mut self) {
         let now = Instant::now();
         self.clients.wake(now);
-        self.sessions.enforce_deadlines(now, &mut self.engine);
+        for (client, refusal) in self.sessions.enforce_deadlines(now, &mut self.engine) {
+            self.clients.refuse(client, refusal);
+        }
         if let Some((_, wait)) = self.oom_again.take_if(|(when, _)| *when <= now) {
             self.look_for_oom(wait);
         }
@@ -277,6 +281,7 @@ impl<E: Engine> Server<E> {
         match source {
             Source::First => self.first_ended(),
             Source::Session(pid) => self.session_ended(pid),
+            Source::Arrival(number) => self.arrival(number),
             Source::Oom => self.look_for_oom(OOM_PATIENCE),
             Source::Signals => {
                 while let Ok(Some(_)) = signal::take(self.signals.as_fd()) {
@@ -314,6 +319,7 @@ impl<E: Engine> Server<E> {
             Err(_) => None,
         };
         self.first = None;
+        self.turn_away();
         let usage = Usage {
             user_micros: reaped.map_or(0, |reaped| reaped.user_micros),
             system_micros: reaped.map_or(0, |reaped| reaped.system_micros),
@@ -350,6 +356,27 @@ impl<E: Engine> Server<E> {
         self.event(Event::OomWoke, None);
         let again = self.status.oom_kills == known && wait <= OOM_PATIENCE * 64;
         self.oom_again = again.then(|| (Instant::now() + wait, wait * 2));
+    }
+
+    /// Somebody who enters has come further.
+    fn arrival(&mut self, number: u64) {
+        let first = self.first.as_ref().map(|first| first.pid);
+        match self.sessions.arrive(number, first) {
+            None => {}
+            Some((client, Ok((started, terminal)))) => {
+                let response = crate::protocol::Response::Started(started);
+                self.clients.answer(client, &response, terminal.into_iter().collect());
+            }
+            Some((client, Err(refusal))) => self.clients.refuse(client, refusal),
+        }
+        self.bury();
+    }
+
+    /// Nobody enters what ends.
+    fn turn_away(&mut self) {
+        for client in self.sessions.turn_away() {
+            self.clients.refuse(client, Refusal::NotRunning);
+        }
     }
 
     fn session_ended(&mut self, pid: i32) {

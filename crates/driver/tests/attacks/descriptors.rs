@@ -1,7 +1,9 @@
 //! Descriptors, the launcher's memory and the launcher's program: what a process of a task can get hold of.
 
-use crate::rig::{Bench, nightly, program, race, shim};
+use crate::rig::{Bench, PATIENCE, nightly, program, race, shim};
 use bivouac_driver::engine::EngineError;
+use bivouac_driver::request::{ExecRequest, Streams};
+use bivouac_driver::signals::Signal;
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
@@ -131,6 +133,57 @@ fn the_shims_program_cannot_be_changed_from_a_task() {
     report.expect(&["decoy.caught", "decoy.chmod", "decoy.chown", "decoy.xattr"], "1");
     assert!(before.0 == std::fs::read(shim()).unwrap());
     assert_eq!(before.1, std::fs::metadata(shim()).unwrap().ctime_nsec(), "not even its mode was touched");
+    bench.finish();
+}
+
+/// What enters can be stopped by a mighty task in the moment before it executes its command. Then only that exec
+/// waits: the shim answers everybody else meanwhile, and ends the task when it is told to.
+///
+/// Covers: 1a-shared-memory-oom, T106
+#[test]
+fn a_stopped_exec_keeps_nobody_else_waiting() {
+    let Some(bench) = Bench::new("held") else { return };
+    let live = bench.attack("a", "watch", &["stop", "600"]).mighty().ready();
+    let engine = &bench.engine;
+    let enter = || {
+        let streams = Streams::Files { stdin: None, stdout: None, stderr: None };
+        let command = vec!["/bin/true".to_owned()];
+        engine.exec(live.id(), ExecRequest { command, streams, deadline: Some(Duration::from_millis(300)) })
+    };
+    let begun = Instant::now();
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let held = std::thread::scope(|scope| {
+            let exec = scope.spawn(enter);
+            let asked = Instant::now();
+            while !exec.is_finished() && asked.elapsed() < Duration::from_secs(1) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if exec.is_finished() {
+                return false;
+            }
+            // It stands still before its command.
+            engine.stats(live.id()).unwrap();
+            engine.inspect(live.id()).unwrap();
+            engine.signal(live.id(), Signal::parse("CONT").unwrap()).unwrap();
+            if exec.is_finished() {
+                // It was only slow, which shows nothing; or nobody was answered before it was given up.
+                let outcome = exec.join().unwrap().map(drop);
+                assert!(outcome.is_ok(), "everybody had to wait for a stopped exec: {outcome:?}");
+                return false;
+            }
+            let exit = engine.stop(live.id(), Signal::KILL, Duration::ZERO).unwrap().unwrap();
+            assert_eq!(exit.ending.code(), 137);
+            assert!(exec.join().unwrap().is_err(), "it entered what is over");
+            true
+        });
+        if held {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "in {tried} execs none was stopped before its command");
+    }
+    live.kill();
     bench.finish();
 }
 

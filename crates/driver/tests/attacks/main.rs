@@ -10,6 +10,8 @@ mod bombs;
 mod descriptors;
 mod groups;
 mod identity;
+mod life;
+mod mounts;
 mod reach;
 mod rig;
 mod roots;

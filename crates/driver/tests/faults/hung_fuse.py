@@ -1,4 +1,5 @@
-"""A FUSE server that answers what it takes to open its one file, and nothing once somebody reads it.
+"""A FUSE server that answers what it takes to open its one file, and nothing once somebody reads it:
+then it prints `silent`.
 
     hung_fuse.py DIRECTORY
 
@@ -48,7 +49,9 @@ def main(directory):
     while True:
         request = os.read(device, 1 << 20)
         _length, operation, unique, node = struct.unpack_from("<IIQQ", request)
-        silent = silent or operation == READ
+        if operation == READ and not silent:
+            silent = True
+            print("silent", end="", flush=True)
         if silent or operation == FORGET:
             continue
         body = answer(operation, node)

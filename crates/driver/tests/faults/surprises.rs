@@ -2,11 +2,12 @@
 //! jump, a volume hangs.
 
 use crate::rig::{PATIENCE, Rig, example, groups, thinned, until};
-use bivouac_driver::engine::{Engine, EngineError};
+use bivouac_driver::engine::{Engine, EngineError, Started};
 use bivouac_driver::request::{ExecRequest, Streams};
 use bivouac_driver::signals::Signal;
 use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -220,7 +221,13 @@ impl HungVolume {
         let at = rig.directory.path().join("volume");
         std::fs::create_dir(&at).unwrap();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/faults/hung_fuse.py");
-        let mut server = Command::new("python3").arg(script).arg(&at).stdin(Stdio::null()).spawn().unwrap();
+        let mut server = Command::new("python3")
+            .arg(script)
+            .arg(&at)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mounted = || {
             let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
             text.lines().any(|line| line.contains(at.to_str().unwrap()))
@@ -249,47 +256,85 @@ impl Drop for HungVolume {
     }
 }
 
-/// One task hangs in its volume; everybody else, and the collection of what crashes left, goes on. The hanging one
-/// ends when its volume does, and was killed by a stop before that.
+impl HungVolume {
+    /// A task that has the volume.
+    fn task(&self, rig: &Rig, id: &str, script: &str) -> Started {
+        let mut request = rig.request(id, script);
+        request.mounts = vec![Mount {
+            target: TaskPath::new("/volume").unwrap(),
+            what: MountKind::Bind {
+                source: HostPath::new(&self.at).unwrap(),
+                access: Access::ReadWrite,
+                route: Route::Anywhere,
+                trust: Trust::Stripped,
+                propagation: Propagation::Private,
+            },
+        }];
+        rig.start(&request).unwrap()
+    }
+
+    /// Waits until the server has fallen silent.
+    fn hangs(&mut self) {
+        let mut word = [0; 6];
+        self.server.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"silent");
+    }
+}
+
+/// Whether the process has become a `cat` that waits.
+fn is_waiting_cat(pid: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    text.contains("(cat) S") || text.contains("(cat) D")
+}
+
+/// Tasks hang in their volume, one of them where no signal reaches it, and so does whoever enters and looks for its
+/// command there. Everybody else, and the collection of what crashes left, goes on; the shim answers others
+/// meanwhile; each wait ends by its deadline, and with the volume everything goes.
 ///
 /// Covers: 4-hung-mounts, 2-fuse, 2-bomb-stuck
 #[test]
 fn a_volume_that_hangs() {
     let Some(rig) = Rig::new("hung-volume") else { return };
-    let Some(volume) = HungVolume::new(&rig) else { return rig.finish("no FUSE here") };
-    let mut request = rig.request("hung", "echo begun > /alloc/begun; cat /volume/file; sleep 1000");
-    request.mounts = vec![Mount {
-        target: TaskPath::new("/volume").unwrap(),
-        what: MountKind::Bind {
-            source: HostPath::new(&volume.at).unwrap(),
-            access: Access::ReadWrite,
-            route: Route::Anywhere,
-            trust: Trust::Stripped,
-            propagation: Propagation::Private,
-        },
-    }];
-    let hung = rig.start(&request).unwrap();
-    until("it reads from its volume", || rig.directory.path().join("hung/alloc/begun").exists());
-    std::thread::scope(|scope| {
+    let Some(mut volume) = HungVolume::new(&rig) else { return rig.finish("no FUSE here") };
+    let stuck =
+        volume.task(&rig, "stuck", "until [ -e /alloc/go ]; do sleep 0.01; done; exec cat /volume/second");
+    let hung = volume.task(&rig, "hung", "cat /volume/first; sleep 1000");
+    volume.hangs();
+    std::fs::write(rig.directory.path().join("stuck/alloc/go"), "").unwrap();
+    // Its question has reached the server: from now on no signal ends it.
+    until("the stuck one waits for its volume", || is_waiting_cat(stuck.pid));
+    let told = std::thread::scope(|scope| {
+        let streams = Streams::Files { stdin: None, stdout: None, stderr: None };
+        let exec = ExecRequest { command: vec!["/volume/third".into()], streams, deadline: None };
+        let exec = scope.spawn(|| rig.engine.exec("hung", exec).map(drop));
         let stop = scope.spawn(|| {
             let begun = Instant::now();
-            let stopped = rig.engine.stop("hung", Signal::KILL, Duration::ZERO);
+            let stopped = rig.engine.stop("stuck", Signal::KILL, Duration::ZERO);
             (begun.elapsed(), stopped.map(drop))
         });
-        for round in 0..5 {
+        std::thread::sleep(Duration::from_millis(300));
+        rig.engine.stats("hung").unwrap();
+        assert!(!exec.is_finished(), "the statistics had to wait for the exec: {:?}", exec.join());
+        let mut others = 0;
+        while !exec.is_finished() || !stop.is_finished() {
             let asked = Instant::now();
             rig.run("other", "exit 0");
             until("the other one is over", || rig.is_over("other"));
             rig.forget("other");
             rig.engine.gc().unwrap();
-            assert!(asked.elapsed() < Duration::from_secs(30), "{round}: others wait for the hung one");
+            assert!(asked.elapsed() < PATIENCE, "others wait for the hung one");
+            others += 1;
+            std::thread::sleep(Duration::from_millis(500));
         }
+        let error = exec.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("did not end in time"), "{error}");
         let (taken, stopped) = stop.join().unwrap();
-        assert!(taken < PATIENCE);
-        // Either the wait could be broken off, or the stop says that it is stuck.
-        assert!(stopped.is_ok() || stopped.is_err_and(|error| error.to_string().contains("stuck")));
+        let error = stopped.unwrap_err().to_string();
+        assert!(error.contains("stuck"), "{error}");
+        format!("stop says after {taken:.0?}: {error}; {others} others lived meanwhile")
     });
-    drop((hung, volume));
+    drop((hung, stuck, volume));
     rig.forget("hung");
-    rig.finish("others unaffected; the stop was answered by its deadline; gone with its volume");
+    rig.forget("stuck");
+    rig.finish(told);
 }

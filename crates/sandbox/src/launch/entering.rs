@@ -9,13 +9,14 @@ use super::failure::Failure;
 use super::prepare::{Held, Person, place_streams};
 use super::report::Report;
 use super::steps::{Injected, Step};
-use super::{Setting, Start, Streams, wait_for_start, wait_readable};
+use super::{Setting, Streams, wait_readable};
 use super::{find, landlock};
 use crate::model::{Init, Namespaces, Network, PrivilegeGain, Process, Sharing};
 use crate::plan::check_process;
 use bivouac_sys::clone::{Child, CloneArgs, OneThread, clone_for_parent, clone_into};
-use bivouac_sys::wait::{Ending, reap_blocking};
+use bivouac_sys::wait::{Ending, try_reap};
 use bivouac_sys::{Errno, credentials, exec, signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -56,16 +57,58 @@ struct Visit<'a> {
     failing: Option<Injected>,
 }
 
-/// Brings a process into a running sandbox and comes back when its command runs.
+/// How far somebody is who enters.
+#[derive(Debug)]
+pub enum Progress {
+    /// On the way.
+    Waiting,
+    /// Inside: the command runs.
+    Inside(Entered),
+    /// It came to nothing, and nothing of it is left.
+    Failed(Failure),
+}
+
+/// A process on its way into a running sandbox. Nothing of it blocks: whoever brings it in waits for [`Self::watch`]
+/// among other things and then asks [`Self::advance`], since what it waits for may be in the hands of the task.
+#[derive(Debug)]
+pub struct Entering {
+    stage: Stage,
+    report: Report,
+    reader: OwnedFd,
+    terminal: Option<OwnedFd>,
+    process: Process,
+    given_up: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The spawner takes on what the task has.
+    Spawning(Child),
+    /// The process that it left to us is about to execute the command.
+    Arriving(Child),
+    /// Killed, or ending by itself; what there is to say is known but for the signal that ended it.
+    Ending(Child, End),
+    Over,
+}
+
+/// Why somebody who ends did not get in.
+#[derive(Debug)]
+enum End {
+    Said(Failure),
+    /// Ended from outside while it was at this step.
+    Cut(Step),
+}
+
+/// Sends a process on its way into a running sandbox.
 ///
 /// # Errors
 /// [`Failure`]: one sentence. No process or descriptor of the attempt is left.
-pub fn enter(
+pub fn begin(
     setting: &Setting<'_>,
     target: &Target<'_>,
     process: &Process,
     streams: Streams,
-) -> Result<Entered, Failure> {
+) -> Result<Entering, Failure> {
     check_process(process)?;
     if process.init == Init::Reaper {
         return Err(Failure::preparing("enter behind a reaper", Errno::INVAL)
@@ -102,41 +145,152 @@ pub fn enter(
         }
     })
     .map_err(Failure::cloning)?;
-    drop(visit);
-    let child = arrival(&spawner, &report, setting)?;
-    let Some(child) = child else {
-        let told = report.read();
-        let errno = told.failure.unwrap_or(Errno::IO);
-        return Err(Failure::explain_entering(process, &told, errno));
-    };
-    match wait_for_start(&child, &reader, &report, setting.deadline)? {
-        Start::Running(_) => Ok(Entered { child, terminal }),
-        Start::Failed(told, errno) => Err(Failure::explain_entering(process, &told, errno)),
+    let stage = Stage::Spawning(spawner);
+    Ok(Entering { stage, report, reader, terminal, process: process.clone(), given_up: false })
+}
+
+/// Brings a process into a running sandbox and comes back when its command runs, or when `setting.deadline` is over.
+///
+/// # Errors
+/// [`Failure`]: one sentence. No process or descriptor of the attempt is left, unless the kernel cannot end it now.
+pub fn enter(
+    setting: &Setting<'_>,
+    target: &Target<'_>,
+    process: &Process,
+    streams: Streams,
+) -> Result<Entered, Failure> {
+    let mut entering = begin(setting, target, process, streams)?;
+    while wait_readable(entering.watch(), setting.deadline) {
+        match entering.advance() {
+            Progress::Waiting => {}
+            Progress::Inside(entered) => return Ok(entered),
+            Progress::Failed(failure) => return Err(failure),
+        }
+    }
+    let failure = entering.give_up();
+    let grace = std::time::Instant::now() + std::time::Duration::from_secs(1);
+    while wait_readable(entering.watch(), grace) && matches!(entering.advance(), Progress::Waiting) {}
+    Err(failure)
+}
+
+impl Entering {
+    /// Becomes readable when there is something to do. Always is when it is over.
+    pub fn watch(&self) -> BorrowedFd<'_> {
+        match &self.stage {
+            Stage::Spawning(child) | Stage::Ending(child, _) => child.pidfd.as_fd(),
+            // The end of the pipe: the command runs, or nobody is left who could bring it to that.
+            Stage::Arriving(_) | Stage::Over => self.reader.as_fd(),
+        }
+    }
+
+    /// Does what can be done without waiting.
+    pub fn advance(&mut self) -> Progress {
+        loop {
+            let stage = std::mem::replace(&mut self.stage, Stage::Over);
+            let was_spawning = matches!(stage, Stage::Spawning(_));
+            self.stage = match self.next(stage) {
+                Ok(stage) => stage,
+                Err(progress) => return progress,
+            };
+            // Who arrives may be there already; in every other case somebody has to end first.
+            if !(was_spawning && matches!(self.stage, Stage::Arriving(_))) {
+                return Progress::Waiting;
+            }
+        }
+    }
+
+    /// The next stage, or the last word.
+    fn next(&mut self, stage: Stage) -> Result<Stage, Progress> {
+        match stage {
+            Stage::Spawning(spawner) => self.spawned(spawner),
+            Stage::Arriving(child) => self.arrived(child),
+            Stage::Ending(child, end) => match try_reap(child.pidfd.as_fd()) {
+                Ok(None) => Ok(Stage::Ending(child, end)),
+                Ok(Some(reaped)) => Err(Progress::Failed(match (end, reaped.ending) {
+                    (End::Said(failure), _) => failure,
+                    (End::Cut(step), Ending::Signaled { signal, .. }) => Failure::killed(step, signal),
+                    (End::Cut(step), Ending::Exited(_)) => Failure::killed(step, 0),
+                })),
+                Err(errno) => Err(Progress::Failed(Failure::cloning(errno))),
+            },
+            Stage::Over => Err(Progress::Failed(Failure::cloning(Errno::CHILD))),
+        }
+    }
+
+    fn spawned(&mut self, spawner: Child) -> Result<Stage, Progress> {
+        let failed = |failure| Err(Progress::Failed(failure));
+        let reaped = match try_reap(spawner.pidfd.as_fd()) {
+            Ok(None) => return Ok(Stage::Spawning(spawner)),
+            Ok(Some(reaped)) => reaped,
+            Err(errno) => return failed(Failure::cloning(errno)),
+        };
+        let told = self.report.read();
+        match reaped.ending {
+            Ending::Exited(0) => match newcomer(&self.report) {
+                Ok(child) if self.given_up => Ok(ended(child, End::Said(Failure::timed_out(told.step)))),
+                Ok(child) => Ok(Stage::Arriving(child)),
+                Err(errno) => failed(Failure::preparing("find the process that entered", errno)),
+            },
+            Ending::Exited(_) => failed(self.explain()),
+            // It may have cloned before it was ended, and left us a child that nobody would ask for.
+            Ending::Signaled { signal, .. } => match newcomer(&self.report) {
+                Ok(child) => Ok(ended(child, End::Said(Failure::killed(told.step, signal)))),
+                Err(_) => failed(Failure::killed(told.step, signal)),
+            },
+        }
+    }
+
+    fn arrived(&mut self, child: Child) -> Result<Stage, Progress> {
+        if !is_readable(self.reader.as_fd()) {
+            return Ok(Stage::Arriving(child));
+        }
+        let told = self.report.read();
+        if told.failure.is_some() {
+            // It ends by itself. Should somebody who traces it have written this, it does not.
+            let failure = self.explain();
+            Ok(ended(child, End::Said(failure)))
+        } else if told.step != Step::Execute {
+            Ok(ended(child, End::Cut(told.step)))
+        } else {
+            Err(Progress::Inside(Entered { child, terminal: self.terminal.take() }))
+        }
+    }
+
+    fn explain(&self) -> Failure {
+        let told = self.report.read();
+        Failure::explain_entering(&self.process, &told, told.failure.unwrap_or(Errno::IO))
+    }
+
+    /// Ends the attempt and says why. It goes on with [`Self::advance`] until everything of it is gone, which may be
+    /// long after, when the kernel has it in an uninterruptible wait or the cgroup is frozen.
+    pub fn give_up(&mut self) -> Failure {
+        self.given_up = true;
+        // The client's end of a terminal must see it hang up.
+        self.terminal = None;
+        let step = self.report.read().step;
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Spawning(spawner) => {
+                let _ = signal::send(spawner.pidfd.as_fd(), 9);
+                Stage::Spawning(spawner)
+            }
+            Stage::Arriving(child) => ended(child, End::Said(Failure::timed_out(step))),
+            Stage::Ending(child, end) => ended(child, end),
+            Stage::Over => Stage::Over,
+        };
+        Failure::timed_out(step)
     }
 }
 
-/// Waits for the spawner to be gone and finds the process it left to us; `None` when a step of it failed.
-fn arrival(spawner: &Child, report: &Report, setting: &Setting<'_>) -> Result<Option<Child>, Failure> {
-    if !wait_readable(spawner.pidfd.as_fd(), setting.deadline) {
-        let _ = signal::send(spawner.pidfd.as_fd(), 9);
-        let grace = std::time::Instant::now() + std::time::Duration::from_secs(1);
-        if wait_readable(spawner.pidfd.as_fd(), grace) {
-            let _ = reap_blocking(spawner.pidfd.as_fd());
-        }
-        abandon(report);
-        return Err(Failure::timed_out(report.read().step));
-    }
-    let reaped = reap_blocking(spawner.pidfd.as_fd()).map_err(Failure::cloning)?;
-    match reaped.ending {
-        Ending::Exited(0) => newcomer(report)
-            .map(Some)
-            .map_err(|errno| Failure::preparing("find the process that entered", errno)),
-        Ending::Exited(_) => Ok(None),
-        Ending::Signaled { signal, .. } => {
-            abandon(report);
-            Err(Failure::killed(report.read().step, signal))
-        }
-    }
+/// Kills what may have been ending anyway.
+fn ended(child: Child, end: End) -> Stage {
+    let _ = signal::send(child.pidfd.as_fd(), 9);
+    Stage::Ending(child, end)
+}
+
+/// Whether `fd` is readable or closed at its other end, now.
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(ready) if ready > 0)
 }
 
 /// The process whose number the spawner told, if it is a child of ours: the page may have been written by
@@ -150,14 +304,6 @@ fn newcomer(report: &Report) -> Result<Child, Errno> {
         | rustix::process::WaitIdOptions::NOWAIT;
     rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd.as_fd()), probe)?;
     Ok(Child { pid, pidfd })
-}
-
-/// A spawner that was ended after it cloned has left us a child that nobody will ask for.
-fn abandon(report: &Report) {
-    if let Ok(child) = newcomer(report) {
-        let _ = signal::send(child.pidfd.as_fd(), 9);
-        let _ = bivouac_sys::wait::try_reap(child.pidfd.as_fd());
-    }
 }
 
 fn spaces(namespaces: &Namespaces) -> ThreadNameSpaceType {

@@ -14,7 +14,7 @@ mod steps;
 
 pub(crate) mod entering;
 
-pub use entering::{Entered, Target as RunningTask, enter};
+pub use entering::{Entered, Entering, Progress, Target as RunningTask, begin as begin_entering, enter};
 pub use failure::{Failure, FailureKind};
 pub use prepare::{Held, INIT_NAME};
 pub use steps::{Injected, InjectedKind, Step};

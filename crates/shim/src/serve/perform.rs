@@ -182,6 +182,7 @@ impl<E: Engine> Server<E> {
 
     /// The first process before the group: a private pid namespace dies with it at once.
     fn kill(&mut self) {
+        self.turn_away();
         if let Some(first) = &self.first {
             let _ = signal::send(first.pidfd.as_fd(), SIGKILL);
         }
@@ -251,11 +252,9 @@ impl<E: Engine> Server<E> {
     fn exec(&mut self, ask: Ask) {
         let Request::Exec(exec) = ask.request else { return };
         let client = ask.client;
-        match self.sessions.start(client, *exec, ask.descriptors, &mut self.engine) {
-            Ok((started, terminal)) => {
-                self.clients.answer(client, &Response::Started(started), terminal.into_iter().collect());
-            }
-            Err(refusal) => self.clients.refuse(client, refusal),
+        // Answered when the process is inside.
+        if let Err(refusal) = self.sessions.start(client, *exec, ask.descriptors, &mut self.engine) {
+            self.clients.refuse(client, refusal);
         }
     }
 

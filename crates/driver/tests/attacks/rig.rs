@@ -164,7 +164,9 @@ impl Bench {
         // Not below /tmp: a task needs a file system on which an overlay's upper layer works.
         let directory = tempfile::Builder::new().prefix("bivouac-test-").tempdir_in("/var/tmp").unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
-        let name = format!("bivouac-test-{test}-{}", std::process::id());
+        // Process numbers are the same in many a namespace, and cgroups are the machine's.
+        let own = directory.path().file_name().and_then(|name| name.to_str()).unwrap();
+        let name = format!("{own}-{test}");
         let (run, copies) = (directory.path().join("run"), directory.path().join("copies"));
         let places = Places { run, copies, shim: shim(), shims: format!("{name}-shims") };
         Some(Bench { engine: Engine::new(places).unwrap(), directory, name })

@@ -52,6 +52,8 @@ pub(crate) fn allocation(
         logs: LOGS,
         actions: Vec::new(),
         planted: Vec::new(),
+        secrets: Vec::new(),
+        secrets_mib: bivouac_runner::secrets::DEFAULT_SIZE,
         checks: Vec::new(),
         inputs: Inputs::default(),
         order,

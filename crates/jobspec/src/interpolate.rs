@@ -41,6 +41,11 @@ pub fn replace(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> String {
     out
 }
 
+/// The names that stand in a text as `${name}`.
+pub fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split("${").skip(1).filter_map(|after| Some(after.split_once('}')?.0.trim()))
+}
+
 /// Evaluates every string of a driver's config as a template.
 ///
 /// `lookup` is asked for dotted names: `NOMAD_ALLOC_ID`, `node.unique.name`, `attr.kernel.name`,

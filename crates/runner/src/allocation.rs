@@ -6,6 +6,7 @@ use crate::files::Files;
 use crate::inputs::Inputs;
 use crate::lifecycle::{Machine, Member};
 use crate::network::Attached;
+use crate::secrets::{self, Values};
 use crate::wiring::Wiring;
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_driver::config::{DeviceAsked, Dns, TaskConfig};
@@ -14,15 +15,18 @@ use bivouac_driver::options::Value;
 use bivouac_driver::request::{Directories, Secrets, StopRule, TaskRequest};
 use bivouac_driver::resources::{MemoryMax, Resources};
 use bivouac_driver::signals::{Signal, UnknownSignal};
-use bivouac_jobspec::{Action, Diagnostics, Logs};
+use bivouac_jobspec::{Action, Diagnostics, Logs, Secret};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{Hostname, Mount, MountKind, Network};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Below this, which lies in memory, each allocation has a directory for its secrets.
 pub const SECRETS: &str = "/run/bivouac/secrets";
+/// Among them, what we make for tasks and they see only by single files.
+const PRIVATE: &str = ".private";
 
 /// One instance of a group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,6 +87,12 @@ pub struct PlannedTask {
     /// Files that are there before it starts.
     #[serde(default)]
     pub planted: Vec<Planted>,
+    /// Values that its texts name as `${secret.NAME.KEY}`.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
+    /// MiB of memory for its `/secrets`; 0 is a plain directory.
+    #[serde(default)]
+    pub secrets_mib: u64,
     /// Checks of its services.
     #[serde(default)]
     pub checks: Vec<Check>,
@@ -225,8 +235,13 @@ impl Allocation {
     ///
     /// # Errors
     /// As [`Allocation::request`].
-    pub fn request_in(&self, task: usize, attached: Option<&Attached>) -> Result<TaskRequest, PlanError> {
-        let mut request = self.request(task)?;
+    pub fn request_in(
+        &self,
+        task: usize,
+        attached: Option<&Attached>,
+        values: &Values,
+    ) -> Result<TaskRequest, PlanError> {
+        let mut request = self.request_with(task, values)?;
         if let Some(attached) = attached {
             self.wiring.tell(attached, &mut request);
         }
@@ -238,8 +253,19 @@ impl Allocation {
     /// # Errors
     /// [`PlanError::Other`]: a path that is too long, an option that this version refuses.
     pub fn request(&self, task: usize) -> Result<TaskRequest, PlanError> {
+        self.request_with(task, &Values::default())
+    }
+
+    fn request_with(&self, task: usize, values: &Values) -> Result<TaskRequest, PlanError> {
         let planned = self.tasks.get(task).ok_or_else(|| PlanError::Other(format!("no task {task}")))?;
-        let order = &planned.order;
+        let mut order = std::borrow::Cow::Borrowed(&planned.order);
+        if !values.is_empty() {
+            let order = order.to_mut();
+            order.config = values.in_options(&order.config)?;
+            for (_, text) in &mut order.env {
+                *text = values.in_text(text)?;
+            }
+        }
         let name = &planned.member.name;
         Ok(TaskRequest {
             id: self.run_id(task),
@@ -272,7 +298,7 @@ impl Allocation {
             task: path(base.join(task))?,
             shared: path(base.join("alloc"))?,
             secrets: Secrets::Directory(path(self.secrets.join(task))?),
-            private: path(base.join(".private").join(task))?,
+            private: path(self.secrets.join(PRIVATE).join(task))?,
             own: vec![path(self.state_dir.clone())?, path(SECRETS.into())?],
         })
     }
@@ -298,17 +324,38 @@ impl Allocation {
         for name in ["alloc", "alloc/logs", "alloc/tmp", "alloc/data"] {
             make(&base.join(name), 0o777, Some(nobody))?;
         }
-        make(&base.join(".private"), 0o700, None)?;
         make(&self.secrets, 0o700, None)?;
-        for task in self.tasks.iter().map(|task| &task.member.name) {
+        make(&self.secrets.join(PRIVATE), 0o700, None)?;
+        for planned in &self.tasks {
+            let task = &planned.member.name;
             make(&base.join(task), 0o777, Some(nobody))?;
             for (name, mode) in [("local", 0o777), ("tmp", 0o1777)] {
                 make(&base.join(task).join(name), mode, Some(nobody))?;
             }
             make(&self.secrets.join(task), 0o777, Some(nobody))?;
-            make(&base.join(".private").join(task), 0o700, None)?;
+            if planned.secrets_mib > 0 {
+                secrets::mount_memory(&self.secrets.join(task), planned.secrets_mib)?;
+            }
+            make(&self.secrets.join(PRIVATE).join(task), 0o700, None)?;
         }
         Ok(())
+    }
+
+    /// Reads the values of its secrets, if it has any and they are not kept already. Whoever starts a run calls
+    /// this: its environment is the one that is meant.
+    ///
+    /// # Errors
+    /// A value that cannot be had.
+    pub fn gather_secrets(&self) -> Result<(), PlanError> {
+        if self.tasks.iter().all(|task| task.secrets.is_empty()) || Values::kept(&self.secrets).is_some() {
+            return Ok(());
+        }
+        let environment = |name: &str| std::env::var(name).ok();
+        let gathered = self
+            .tasks
+            .iter()
+            .map(|task| Ok((task.member.name.clone(), Values::gather(&task.secrets, &environment)?)));
+        Values::keep(&gathered.collect::<Result<BTreeMap<_, _>, PlanError>>()?, &self.secrets)
     }
 
     /// Writes the files that are there before the tasks start, through no link that an earlier run may have left.
@@ -330,6 +377,9 @@ impl Allocation {
     /// # Errors
     /// What could not be removed.
     pub fn remove_directories(&self) -> Result<(), PlanError> {
+        for task in &self.tasks {
+            secrets::unmount_memory(&self.secrets.join(&task.member.name))?;
+        }
         PlanError::all([remove_tree(&self.directory), remove_tree(&self.secrets)])
     }
 }
@@ -388,6 +438,8 @@ pub(crate) mod tests {
             logs: Logs { max_files: 10, max_file_size_mb: 10, disabled: false },
             actions: Vec::new(),
             planted: Vec::new(),
+            secrets: Vec::new(),
+            secrets_mib: 0,
             checks: Vec::new(),
             inputs: Inputs::default(),
             order: Order {
@@ -414,9 +466,15 @@ pub(crate) mod tests {
         let allocation = sample(&Home::new(dir.path()), "one");
         assert!(!allocation.directory.exists(), "planning makes nothing");
         allocation.make_directories().unwrap();
-        for part in
-            ["alloc/data", "alloc/logs", "alloc/tmp", "t/local", "t/tmp", "../../secrets/one/t", ".private/t"]
-        {
+        for part in [
+            "alloc/data",
+            "alloc/logs",
+            "alloc/tmp",
+            "t/local",
+            "t/tmp",
+            "../../secrets/one/t",
+            "../../secrets/one/.private/t",
+        ] {
             assert!(allocation.directory.join(part).is_dir(), "{part}");
         }
         std::fs::write(allocation.directory.join("t/local/x"), "kept").unwrap();

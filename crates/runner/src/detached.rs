@@ -65,6 +65,7 @@ pub fn prepare(
     });
     let made = made.map_err(RunError::from).and_then(|()| {
         allocation.make_directories()?;
+        allocation.gather_secrets()?;
         disks::take(home, allocation)?;
         Ok(allocation.plant()?)
     });
@@ -150,6 +151,7 @@ fn follow(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> 
     let lock = keep.lock()?;
     let plan = keep.plan()?;
     plan.allocation.make_directories()?;
+    plan.allocation.gather_secrets()?;
     let mut supervisor = Supervisor::new(engine, operator, plan, keep, lock)?;
     let mut files = Files;
     let mut waiting = Waiting::ForBegin;

@@ -8,7 +8,7 @@ use crate::events::Happening;
 use crate::lifecycle::{Delay, Manner};
 use crate::relay::{Attach, Ready, Relay, Sink, terminal_size, wait};
 use crate::restart::NO_RESTARTS;
-use crate::state::{Care, Face, Home, OnBoot, Plan, StateError, VERSION};
+use crate::state::{Care, Face, Home, OnBoot, Plan, State, StateError, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor, Token};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, Started};
@@ -134,9 +134,6 @@ fn supervise(
         .map_err(kernel("wait for signals"))?;
     let mut supervisors = Vec::new();
     for allocation in allocations {
-        allocation.make_directories()?;
-        disks::take(home, allocation)?;
-        allocation.plant()?;
         let keep = home.keep(&allocation.id);
         let lock = keep.make()?;
         let plan = Plan {
@@ -146,7 +143,13 @@ fn supervise(
             face: Face::Foreground,
             config: None,
         };
+        // From now on others know of it, should we be killed.
         keep.write_plan(&plan, Care::Cached)?;
+        keep.write(&State::fresh(&plan), Care::Cached)?;
+        allocation.make_directories()?;
+        allocation.gather_secrets()?;
+        disks::take(home, allocation)?;
+        allocation.plant()?;
         supervisors.push(Supervisor::new(engine, operator, plan, keep, lock)?);
     }
     Foreground { console: Console::new(allocations, show), supervisors, signals, asked_to_stop: 0 }.follow()

@@ -1,6 +1,8 @@
 //! What a task gets before it starts: artifacts fetched, templates rendered; and what follows when a template
 //! changes.
 
+use crate::allocation::PlanError;
+use crate::secrets::Values;
 use crate::template::deliver::deliver;
 use crate::template::render::{Program, read_file, render};
 use crate::template::watch::Watches;
@@ -110,6 +112,23 @@ impl Inputs {
             inputs.templates.push(Template { source, destination, ..template.clone() });
         }
         Ok(inputs)
+    }
+
+    /// Puts the values of secrets where the texts name them. The texts of templates stay: what a secret holds is
+    /// data there (`{{ env "NAME" }}`), never a part of the program.
+    ///
+    /// # Errors
+    /// A key that a secret does not have.
+    pub(crate) fn fill(&mut self, values: &Values) -> Result<(), PlanError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        for artifact in &mut self.artifacts {
+            artifact.source = values.in_text(&artifact.source)?;
+            artifact.options = values.in_map(&artifact.options)?;
+            artifact.headers = values.in_map(&artifact.headers)?;
+        }
+        Ok(())
     }
 
     /// Whether there is nothing to do.

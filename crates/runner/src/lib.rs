@@ -30,6 +30,7 @@ pub mod overview;
 pub mod planning;
 pub mod relay;
 pub mod restart;
+pub mod secrets;
 pub mod session;
 pub mod state;
 pub mod supervisor;

@@ -68,6 +68,8 @@ pub fn support() -> Support {
         Feature::Hostname,
         Feature::Volume,
         Feature::Logs,
+        Feature::Secret,
+        Feature::SecretsMemory,
     ])
 }
 

@@ -244,6 +244,7 @@ fn secret(block: &Reader<'_, '_>) -> Secret {
         path: block.required_text("path"),
         config: block.text_map("config"),
         env: block.text_map("env"),
+        span: block.span,
     };
     block.finish();
     out

@@ -376,6 +376,9 @@ pub struct Secret {
     pub config: BTreeMap<String, String>,
     /// Environment of the provider.
     pub env: BTreeMap<String, String>,
+    /// The block.
+    #[serde(skip)]
+    pub span: Span,
 }
 
 /// The times of day at which a task may run.

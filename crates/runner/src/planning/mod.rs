@@ -24,7 +24,7 @@ use bivouac_jobspec::{
 };
 use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What a plan depends on besides the job.
@@ -148,6 +148,8 @@ fn planned(
         logs: task.logs.clone(),
         planted: planted(task, scene, &|text| interpolated(&names, text)),
         actions: actions(task, &|text| interpolated(&names, text)),
+        secrets: secrets(outcome, task)?,
+        secrets_mib: task.resources.secrets_mb.unwrap_or(crate::secrets::DEFAULT_SIZE),
         checks: checks::of_task(instance, &|text| interpolated(&names, text))?,
         inputs: Inputs::plan(task, &|name| names.get(name))
             .map_err(|refused| text(vec![Diagnostic::new(refused.place, refused.text)], outcome))?,
@@ -159,6 +161,7 @@ fn planned(
 struct Names<'a> {
     env: BTreeMap<String, String>,
     node: &'a Node,
+    secrets: BTreeSet<String>,
 }
 
 impl<'a> Names<'a> {
@@ -173,10 +176,16 @@ impl<'a> Names<'a> {
         for (name, value) in &instance.task.env {
             env.insert(name.clone(), bivouac_jobspec::interpolate::replace(value, &lookup));
         }
-        Names { env, node }
+        let secrets = instance.task.secrets.iter().map(|secret| secret.name.clone()).collect();
+        Names { env, node, secrets }
     }
 
     fn get(&self, name: &str) -> Option<String> {
+        let declared = |rest: &str| rest.split('.').next().is_some_and(|name| self.secrets.contains(name));
+        if name.strip_prefix("secret.").is_some_and(declared) {
+            // Stays in the plan: the value comes when the task starts.
+            return Some(format!("${{{name}}}"));
+        }
         let env = name.strip_prefix("env.").unwrap_or(name);
         let meta = || self.env.get(&format!("NOMAD_META_{}", name.strip_prefix("meta.")?));
         self.env.get(env).cloned().or_else(|| self.node.get(name)).or_else(|| meta().cloned())
@@ -239,6 +248,19 @@ fn order(
         mounts: volumes(outcome, instance, scene)?,
         devices: Vec::new(),
     })
+}
+
+/// A task's secrets: from files of this host and the caller's environment; everything else is another system.
+fn secrets(outcome: &Outcome, task: &Task) -> Result<Vec<bivouac_jobspec::Secret>, PlanError> {
+    let elsewhere = task.secrets.iter().filter(|secret| !matches!(secret.provider.as_str(), "file" | "env"));
+    let problems: Vec<_> = elsewhere
+        .map(|secret| {
+            let message = format!("the secret provider {:?} is another system", secret.provider);
+            let help = "here there are \"file\" (path is a file of this host) and \"env\" (path is a variable of whoever runs the job)";
+            Diagnostic::new(secret.span, message).help(help)
+        })
+        .collect();
+    if problems.is_empty() { Ok(task.secrets.clone()) } else { Err(text(problems, outcome)) }
 }
 
 /// Which network namespace the tasks of a group get.

@@ -107,7 +107,10 @@ impl Supervisor<'_> {
         if planned.inputs.is_empty() {
             return None;
         }
-        let (inputs, name) = (planned.inputs.clone(), planned.member.name.clone());
+        let (mut inputs, name) = (planned.inputs.clone(), planned.member.name.clone());
+        if let Err(error) = inputs.fill(self.values(task)) {
+            return Some(Err(error.into()));
+        }
         let arrived = self.feeding.get(task).is_some_and(|feeding| feeding.arrived);
         if !inputs.artifacts.is_empty() && !arrived {
             self.tell(
@@ -138,7 +141,7 @@ impl Supervisor<'_> {
 
     fn setting(&self, task: usize, name: &str, inputs: &Inputs) -> Result<Setting, StartError> {
         let allocation = &self.plan.allocation;
-        let request = allocation.request_in(task, self.state.network.as_ref())?;
+        let request = allocation.request_in(task, self.state.network.as_ref(), self.values(task))?;
         let secrets = allocation.secrets.join(name);
         let env = request.env.iter().cloned().collect();
         let mut setting = Setting::of(&allocation.directory, name, &secrets, &allocation.state_dir, env);

@@ -14,6 +14,7 @@ use crate::events::{Happening, Kind};
 use crate::lifecycle::{Action, Input, Manner, Outcome, Reason, Stage, Status};
 use crate::network::{self, NetworkError, Settings};
 use crate::restart::{Luck, Time};
+use crate::secrets::Values;
 use crate::state::{Care, Face, Keep, Lock, Plan, State, StateError};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, EngineError, Started};
@@ -42,6 +43,14 @@ pub enum StartError {
     /// What it needs before it starts.
     #[error(transparent)]
     Inputs(#[from] crate::inputs::InputError),
+    /// As it was told, without secrets.
+    #[error("{text}")]
+    Told {
+        /// What is said.
+        text: String,
+        /// What a shell would exit with.
+        exit_code: u8,
+    },
     /// Its shim has gone at once.
     #[error(transparent)]
     Shim(#[from] ClientError),
@@ -51,7 +60,8 @@ impl StartError {
     /// The exit status of the command line: 126 and 127 as shells have it, else 125.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::Engine(EngineError::Launch { exit_code, .. }) => *exit_code,
+            StartError::Engine(EngineError::Launch { exit_code, .. })
+            | StartError::Told { exit_code, .. } => *exit_code,
             _ => 125,
         }
     }
@@ -98,6 +108,8 @@ pub struct Supervisor<'a> {
     failure: Option<(usize, StartError)>,
     checking: Vec<checking::Checking>,
     feeding: Vec<feeding::Feeding>,
+    /// Values of secrets by task; nothing that is told or written holds one.
+    values: Vec<Values>,
 }
 
 /// One of the descriptors that [`Supervisor::descriptors`] listed.
@@ -148,6 +160,9 @@ impl<'a> Supervisor<'a> {
         let lives = plan.allocation.tasks.iter().map(|_| Life::default()).collect();
         let checking = checking::Checking::all(&plan.allocation);
         let feeding = plan.allocation.tasks.iter().map(|_| feeding::Feeding::default()).collect();
+        let mut kept = Values::kept(&plan.allocation.secrets).unwrap_or_default();
+        let names = plan.allocation.tasks.iter().map(|task| &task.member.name);
+        let values = names.map(|name| kept.remove(name).unwrap_or_default()).collect();
         Ok(Supervisor {
             engine,
             operator,
@@ -160,6 +175,7 @@ impl<'a> Supervisor<'a> {
             failure: None,
             checking,
             feeding,
+            values,
         })
     }
 
@@ -305,7 +321,16 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// The values of a task's secrets.
+    fn values(&self, task: usize) -> &Values {
+        const NONE: &Values = &Values::NONE;
+        self.values.get(task).unwrap_or(NONE)
+    }
+
     fn tell(&mut self, task: usize, happening: &Happening, outputs: &mut dyn Outputs) {
+        let (kind, text) = happening.told();
+        let redacted = self.values(task).redact(&text);
+        let happening = if redacted == text { happening } else { &Happening::Other(kind, redacted) };
         if let Some(state) = self.state.tasks.get_mut(task) {
             state.events.add(Moment::now().unix_nanos, happening);
         }

@@ -115,6 +115,12 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn failed_to_start(&mut self, task: usize, error: StartError) {
+        let error = match self.values(task) {
+            values if values.is_empty() => error,
+            values => {
+                StartError::Told { text: values.redact(&error.to_string()), exit_code: error.exit_code() }
+            }
+        };
         if self.failure.is_none() {
             self.failure = Some((task, error));
         }
@@ -151,7 +157,7 @@ impl Supervisor<'_> {
     fn try_start(&mut self, index: usize, outputs: &mut dyn Outputs) -> Result<(), StartError> {
         self.connect(outputs)?;
         let allocation = &self.plan.allocation;
-        let mut request = allocation.request_in(index, self.state.network.as_ref())?;
+        let mut request = allocation.request_in(index, self.state.network.as_ref(), self.values(index))?;
         if let Some(feeding) = self.feeding.get(index) {
             request.env.retain(|(name, _)| !feeding.env.contains_key(name));
             request.env.extend(feeding.env.clone());
@@ -165,6 +171,11 @@ impl Supervisor<'_> {
             Face::Detached => StarterGone::Keep,
         };
         let mut started = self.engine.start(&request, &task, streams, gone)?;
+        let values = self.values(index);
+        for note in &mut started.notes {
+            *note = values.redact(note);
+        }
+        started.command = values.redact(&started.command);
         outputs.started(allocation, index, &mut started)?;
         let watch = self.engine.client(&request.id)?.watch_end()?;
         if let Some(state) = self.state.tasks.get_mut(index) {

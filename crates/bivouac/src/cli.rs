@@ -23,8 +23,23 @@ pub(crate) struct Cli {
         env = "BIVOUAC_STATE_DIR"
     )]
     pub(crate) state_dir: PathBuf,
+    /// How the size of an ephemeral_disk is enforced.
+    #[arg(long, global = true, value_enum, default_value_t = Disk::Off, env = "BIVOUAC_DISK", hide_possible_values = true, value_name = "off|memory|image")]
+    pub(crate) disk: Disk,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// What keeps an allocation's disk to its size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Disk {
+    /// Nothing: it may fill the file system of the state directory.
+    #[default]
+    Off,
+    /// It lies in memory.
+    Memory,
+    /// It lies in an image file (needs mke2fs).
+    Image,
 }
 
 #[derive(Debug, Subcommand)]

@@ -115,8 +115,10 @@ fn no_output_of_ours_holds_a_secret() {
     outputs.push(told(&bivouac, &["ps", "-a", "--json"]).0);
     let id = started.trim().lines().last().unwrap().to_owned();
     assert!(Path::new("/run/bivouac/secrets").join(&id).exists());
-    outputs.push(told(&bivouac, &["gc"]).0);
-    assert!(!Path::new("/run/bivouac/secrets").join(&id).exists(), "secrets go with their run");
+    wait_for("secrets to go with their run", || {
+        outputs.push(told(&bivouac, &["gc"]).0);
+        (!Path::new("/run/bivouac/secrets").join(&id).exists()).then_some(())
+    });
     let leaks: Vec<_> = outputs.iter().filter(|text| holds_a_secret(text)).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
     assert!(outputs.iter().any(|text| text.contains("${secret.db.password}")), "the plan names it");

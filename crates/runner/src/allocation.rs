@@ -2,11 +2,13 @@
 //! starts, so that any supervisor can take it up again.
 
 use crate::checks::Check;
+use crate::disk_limit::Limit;
 use crate::files::Files;
 use crate::inputs::Inputs;
 use crate::lifecycle::{Machine, Member};
+use crate::memory::{self, Memory};
 use crate::network::Attached;
-use crate::secrets::{self, Values};
+use crate::secrets::Values;
 use crate::wiring::Wiring;
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_driver::config::{DeviceAsked, Dns, TaskConfig};
@@ -17,7 +19,7 @@ use bivouac_driver::resources::{MemoryMax, Resources};
 use bivouac_driver::signals::{Signal, UnknownSignal};
 use bivouac_jobspec::{Action, Diagnostics, Logs, Secret};
 use bivouac_sandbox::HostPath;
-use bivouac_sandbox::model::{Hostname, Mount, MountKind, Network};
+use bivouac_sandbox::model::{Hostname, Mount, MountKind, Network, Programs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,8 +27,6 @@ use std::time::Duration;
 
 /// Below this, which lies in memory, each allocation has a directory for its secrets.
 pub const SECRETS: &str = "/run/bivouac/secrets";
-/// Among them, what we make for tasks and they see only by single files.
-const PRIVATE: &str = ".private";
 
 /// One instance of a group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub struct Allocation {
     pub max_run_duration: Option<Duration>,
     /// Its disk.
     pub disk: Disk,
+    /// How that is kept to its size.
+    #[serde(default)]
+    pub limit: Limit,
     /// Its network.
     #[serde(default)]
     pub wiring: Wiring,
@@ -205,6 +208,7 @@ impl Allocation {
             shutdown_delay: Duration::ZERO,
             max_run_duration: None,
             disk: Disk::Ephemeral,
+            limit: Limit::default(),
             wiring: Wiring::Nothing,
             tasks: vec![task],
         }
@@ -298,7 +302,7 @@ impl Allocation {
             task: path(base.join(task))?,
             shared: path(base.join("alloc"))?,
             secrets: Secrets::Directory(path(self.secrets.join(task))?),
-            private: path(self.secrets.join(PRIVATE).join(task))?,
+            private: path(base.join(".private").join(task))?,
             own: vec![path(self.state_dir.clone())?, path(SECRETS.into())?],
         })
     }
@@ -321,11 +325,12 @@ impl Allocation {
             make(allocs, 0o711, None)?;
         }
         make(base, 0o711, None)?;
+        self.limit.apply(base)?;
         for name in ["alloc", "alloc/logs", "alloc/tmp", "alloc/data"] {
             make(&base.join(name), 0o777, Some(nobody))?;
         }
+        make(&base.join(".private"), 0o700, None)?;
         make(&self.secrets, 0o700, None)?;
-        make(&self.secrets.join(PRIVATE), 0o700, None)?;
         for planned in &self.tasks {
             let task = &planned.member.name;
             make(&base.join(task), 0o777, Some(nobody))?;
@@ -334,9 +339,11 @@ impl Allocation {
             }
             make(&self.secrets.join(task), 0o777, Some(nobody))?;
             if planned.secrets_mib > 0 {
-                secrets::mount_memory(&self.secrets.join(task), planned.secrets_mib)?;
+                let mib = planned.secrets_mib;
+                let memory = Memory { mib, mode: 0o777, owner: 65534, programs: Programs::Refused };
+                memory::mount(&self.secrets.join(task), memory)?;
             }
-            make(&self.secrets.join(PRIVATE).join(task), 0o700, None)?;
+            make(&base.join(".private").join(task), 0o700, None)?;
         }
         Ok(())
     }
@@ -378,8 +385,9 @@ impl Allocation {
     /// What could not be removed.
     pub fn remove_directories(&self) -> Result<(), PlanError> {
         for task in &self.tasks {
-            secrets::unmount_memory(&self.secrets.join(&task.member.name))?;
+            memory::detach(&self.secrets.join(&task.member.name))?;
         }
+        self.limit.undo(&self.directory)?;
         PlanError::all([remove_tree(&self.directory), remove_tree(&self.secrets)])
     }
 }
@@ -466,15 +474,9 @@ pub(crate) mod tests {
         let allocation = sample(&Home::new(dir.path()), "one");
         assert!(!allocation.directory.exists(), "planning makes nothing");
         allocation.make_directories().unwrap();
-        for part in [
-            "alloc/data",
-            "alloc/logs",
-            "alloc/tmp",
-            "t/local",
-            "t/tmp",
-            "../../secrets/one/t",
-            "../../secrets/one/.private/t",
-        ] {
+        for part in
+            ["alloc/data", "alloc/logs", "alloc/tmp", "t/local", "t/tmp", "../../secrets/one/t", ".private/t"]
+        {
             assert!(allocation.directory.join(part).is_dir(), "{part}");
         }
         std::fs::write(allocation.directory.join("t/local/x"), "kept").unwrap();

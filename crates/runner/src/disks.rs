@@ -63,8 +63,32 @@ fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|status| status.is_dir())
 }
 
+/// Moves a directory; from and to a disk of its own ([`crate::disk_limit`]) by a copy.
 fn rename(from: &Path, to: &Path) -> Result<(), PlanError> {
-    std::fs::rename(from, to).map_err(|error| PlanError::other(failed("move", from)(error)))
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => copy(from, to),
+        moved => moved.map_err(|error| PlanError::other(failed("move", from)(error))),
+    }
+}
+
+/// Nobody uses either side: the tasks are over, or have not begun. Links are copied as links.
+fn copy(from: &Path, to: &Path) -> Result<(), PlanError> {
+    let new = to.with_extension("new");
+    remove_tree(&new)?;
+    let wrong = |text: String| PlanError::Other(format!("cannot move {}: {text}", from.display()));
+    let output = std::process::Command::new("cp")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .args(["--archive", "--no-target-directory", "--"])
+        .args([from, &new])
+        .output()
+        .map_err(|error| wrong(error.to_string()))?;
+    if !output.status.success() {
+        let _ = remove_tree(&new);
+        return Err(wrong(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    std::fs::rename(&new, to).map_err(|error| PlanError::other(failed("move", from)(error)))?;
+    remove_tree(from)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Secrets: the memory in which a task's `/secrets` lies, and the values of `secret` blocks.
+//! The values of `secret` blocks.
 //!
-//! `/secrets` is a file system in memory of its own size, from which nothing can be run. Values are read once, by
+//! Values are read once, by
 //! whoever starts the run, and kept beside it, also in memory: neither the plan nor the state on disk holds one, so
 //! nothing that is made of them can show one. A text that came from elsewhere (an error of the driver) loses them
 //! before anybody hears it.
@@ -9,15 +9,10 @@ use crate::allocation::PlanError;
 use bivouac_driver::options::Value;
 use bivouac_jobspec::{Secret, interpolate};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// In MiB, where a job file does not say.
@@ -30,56 +25,6 @@ const REDACTED: &str = "[redacted secret]";
 const SHORTEST: usize = 4;
 /// The file with the values, in a directory that only root enters.
 const VALUES: &str = ".values";
-
-/// Mounts memory of this size on a directory, from which nothing can be run; one that is mounted stays as it is.
-pub(crate) fn mount_memory(directory: &Path, mib: u64) -> Result<(), PlanError> {
-    let failed = |errno: Errno| {
-        let text = format!("cannot mount memory for secrets on {}: {errno}", directory.display());
-        PlanError::Other(text)
-    };
-    if is_mounted(directory) {
-        return Ok(());
-    }
-    // Swap would write secrets to a disk; kernels before 6.4 cannot refuse it.
-    let mounted = mount(directory, mib, true).or_else(|_| mount(directory, mib, false));
-    mounted.map_err(failed)
-}
-
-fn mount(directory: &Path, mib: u64, no_swap: bool) -> Result<(), Errno> {
-    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"size", format!("{mib}m"))?;
-    fsconfig_set_string(&context, c"mode", c"777")?;
-    for id in [c"uid", c"gid"] {
-        fsconfig_set_string(&context, id, c"65534")?;
-    }
-    if no_swap {
-        fsconfig_set_flag(&context, c"noswap")?;
-    }
-    fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = openat(CWD, directory, flags, Mode::empty())?;
-    let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&mount, c"", &target, c"", by_descriptor)
-}
-
-/// Unmounts it; one that is not mounted, or not there, is nothing to unmount.
-pub(crate) fn unmount_memory(directory: &Path) -> Result<(), PlanError> {
-    match unmount(directory, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-        Err(errno) => Err(PlanError::Other(format!("cannot unmount {}: {errno}", directory.display()))),
-    }
-}
-
-/// Another device than its parent's.
-fn is_mounted(directory: &Path) -> bool {
-    let device = |path: &Path| std::fs::symlink_metadata(path).map(|status| status.dev()).ok();
-    let parent = directory.parent().and_then(device);
-    parent.is_some() && device(directory).is_some_and(|own| Some(own) != parent)
-}
 
 /// The values of one task's `secret` blocks, by the names that its texts use: `secret.NAME.KEY`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,39 +230,5 @@ mod tests {
         assert_eq!(values.in_text("${secret.db.value}").unwrap(), "fromenv");
         assert!(Values::gather(&[secret("env", "OTHER", None)], &named).is_err());
         assert!(Values::gather(&[secret("file", "/dev/zero", None)], &named).is_err());
-    }
-
-    /// Covers: A11, A13, T27
-    #[test]
-    fn a11_memory_of_the_size_asked_for_is_made_once_and_again_when_lost() {
-        if !rustix::process::geteuid().is_root() {
-            println!(
-                "SKIPPED: a11_memory_of_the_size_asked_for_is_made_once_and_again_when_lost: needs root"
-            );
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("secrets");
-        unmount_memory(&path).unwrap();
-        std::fs::create_dir(&path).unwrap();
-        mount_memory(&path, 2).unwrap();
-        let status = rustix::fs::statvfs(&path).unwrap();
-        assert_eq!(status.f_blocks * status.f_frsize, 2 << 20);
-        let flags = rustix::fs::StatVfsMountFlags::NOEXEC
-            | rustix::fs::StatVfsMountFlags::NOSUID
-            | rustix::fs::StatVfsMountFlags::NODEV;
-        assert!(status.f_flag.contains(flags), "{:?}", status.f_flag);
-        std::fs::write(path.join("kept"), "x").unwrap();
-        mount_memory(&path, 2).unwrap();
-        assert!(path.join("kept").exists(), "twice is a no-op");
-        let full = std::fs::write(path.join("large"), vec![0; 3 << 20]).unwrap_err();
-        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-        unmount_memory(&path).unwrap();
-        assert!(!path.join("kept").exists());
-        mount_memory(&path, 2).unwrap();
-        assert!(is_mounted(&path), "one that was lost is mounted again");
-        unmount_memory(&path).unwrap();
-        unmount_memory(&path).unwrap();
-        std::fs::remove_dir(&path).unwrap();
     }
 }

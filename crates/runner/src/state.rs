@@ -6,6 +6,7 @@
 
 use crate::allocation::Allocation;
 use crate::checks::Health;
+use crate::disk_limit::Way;
 use crate::events::Journal;
 use crate::lifecycle::{Machine, Status};
 use crate::network::Attached;
@@ -87,39 +88,52 @@ pub enum Care {
     Cached,
 }
 
-/// The state directory.
+/// The state directory, and how what is made in it is limited.
 #[derive(Clone, Debug)]
-pub struct Home(PathBuf);
+pub struct Home {
+    path: PathBuf,
+    disk: Way,
+}
 
 impl Home {
     /// At this absolute path.
     pub fn new(path: impl Into<PathBuf>) -> Home {
-        Home(path.into())
+        Home { path: path.into(), disk: Way::Off }
+    }
+
+    /// The same, where new allocations have disks of the size that their job says.
+    pub fn with_disks(self, disk: Way) -> Home {
+        Home { disk, ..self }
+    }
+
+    /// How disks of new allocations are kept to their size.
+    pub fn disk(&self) -> Way {
+        self.disk
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Where the tasks' directories of an allocation lie.
     pub fn alloc_dir(&self, id: &str) -> PathBuf {
-        self.0.join("allocs").join(id)
+        self.path.join("allocs").join(id)
     }
 
     /// Where what is known of an allocation lies.
     pub fn keep(&self, id: &str) -> Keep {
-        Keep { id: id.to_owned(), path: self.0.join("state").join(id) }
+        Keep { id: id.to_owned(), path: self.path.join("state").join(id) }
     }
 
     /// Named volumes.
     pub fn volumes(&self) -> PathBuf {
-        self.0.join("volumes")
+        self.path.join("volumes")
     }
 
     /// Sticky disks that wait for their next run.
     pub fn disks(&self) -> PathBuf {
-        self.0.join("disks")
+        self.path.join("disks")
     }
 
     /// Every allocation that something is known of, sorted.
@@ -127,7 +141,7 @@ impl Home {
     /// # Errors
     /// [`StateError::File`].
     pub fn list(&self) -> Result<Vec<Keep>, StateError> {
-        let path = self.0.join("state");
+        let path = self.path.join("state");
         let entries = match std::fs::read_dir(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(failed("list", &path))?,

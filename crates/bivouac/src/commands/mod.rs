@@ -8,7 +8,7 @@ mod run;
 mod tasks;
 mod top;
 
-use crate::cli::{Cli, Command, Variables};
+use crate::cli::{Cli, Command, Disk, Variables};
 use crate::ui;
 use anyhow::{Context, Result};
 use bivouac_driver::config::OperatorConfig;
@@ -16,6 +16,7 @@ use bivouac_driver::engine::{Engine, Places};
 use bivouac_driver::options::Value;
 use bivouac_jobspec::Outcome;
 use bivouac_runner::allocation::{self, Allocation};
+use bivouac_runner::disk_limit::Way;
 use bivouac_runner::load::Origin;
 use bivouac_runner::node::Node;
 use bivouac_runner::planning::{self, Payload, Scene};
@@ -61,7 +62,12 @@ fn engine() -> Result<Engine> {
 }
 
 fn home(cli: &Cli) -> Result<Home> {
-    Ok(Home::new(std::path::absolute(&cli.state_dir).context("--state-dir")?))
+    let way = match cli.disk {
+        Disk::Off => Way::Off,
+        Disk::Memory => Way::Memory,
+        Disk::Image => Way::Image,
+    };
+    Ok(Home::new(std::path::absolute(&cli.state_dir).context("--state-dir")?).with_disks(way))
 }
 
 /// The operator's configuration: the file that was named, or the usual one if it is there.
@@ -112,6 +118,7 @@ fn plan(
         state_dir: home.path(),
         volumes: &known,
         payload,
+        disk: home.disk(),
         new_id: &allocation::new_id,
     };
     Ok(planning::plan(outcome, &scene)?)

@@ -7,6 +7,7 @@ mod tests;
 
 use crate::allocation::{Allocation, Disk, Order, PlanError, PlannedTask, Planted, SECRETS};
 use crate::convert;
+use crate::disk_limit::{Limit, Way};
 use crate::environment::{Instance, nomad};
 use crate::inputs::Inputs;
 use crate::lifecycle::Member;
@@ -38,6 +39,8 @@ pub struct Scene<'a> {
     pub volumes: &'a HostVolumes,
     /// What a dispatched job brings.
     pub payload: Option<&'a Payload>,
+    /// How disks are kept to their size.
+    pub disk: Way,
     /// Makes ids; tests give fixed ones.
     pub new_id: &'a dyn Fn() -> String,
 }
@@ -116,6 +119,7 @@ fn allocation(
         state_dir: scene.state_dir.to_owned(),
         shutdown_delay: group.shutdown_delay,
         max_run_duration: group.max_run_duration,
+        limit: Limit { way: scene.disk, mib: group.ephemeral_disk.size_mb },
         disk: if group.ephemeral_disk.sticky { Disk::Sticky } else { Disk::Ephemeral },
         wiring: wiring(group, &ports),
         tasks,

@@ -22,8 +22,14 @@ fn try_plan(text: &str, volumes: &HostVolumes) -> Result<Vec<Allocation>, PlanEr
             .into(),
     };
     let new_id = || "07e1f62d-eb85-49a3-a2c5-665a50c95ce0".to_owned();
-    let scene =
-        Scene { node: &node, state_dir: Path::new("/state"), volumes, payload: None, new_id: &new_id };
+    let scene = Scene {
+        node: &node,
+        state_dir: Path::new("/state"),
+        volumes,
+        payload: None,
+        disk: Way::Off,
+        new_id: &new_id,
+    };
     plan(&parse(text), &scene)
 }
 

@@ -35,9 +35,11 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             ui::error(&error);
-            let code =
+            let run =
                 error.downcast_ref::<bivouac_runner::foreground::RunError>().map(|error| error.exit_code());
-            ExitCode::from(code.unwrap_or(SETUP_FAILED))
+            let session =
+                error.downcast_ref::<bivouac_runner::session::SessionError>().map(|error| error.exit_code());
+            ExitCode::from(run.or(session).unwrap_or(SETUP_FAILED))
         }
     }
 }

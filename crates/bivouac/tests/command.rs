@@ -50,7 +50,8 @@ fn the_web_example_serves_is_seen_entered_and_stopped() {
     assert_eq!(bivouac.told(&["exec", id, "sh", "-c", "exit 43"]).2, Some(43));
     let (_, text, code) = bivouac.told(&["exec", id, "no-such-command"]);
     assert!(text.contains("no-such-command"), "{text}");
-    assert_ne!(code, Some(0));
+    assert_eq!(code, Some(127));
+    assert_eq!(bivouac.told(&["exec", id, "/usr"]).2, Some(126));
     let (figures, _, _) = bivouac.told(&["stats", "--json", id]);
     assert!(figures.contains("oom_kills"), "{figures}");
     assert_eq!(bivouac.told(&["stop", id]).2, Some(0));
@@ -145,6 +146,35 @@ fn wrong_flags_are_named() {
         let (_, stderr, code) = bivouac.told(arguments);
         assert_ne!(code, Some(0), "{arguments:?}");
         assert!(stderr.contains(needle), "{arguments:?}: {stderr}");
+    }
+}
+
+#[test]
+fn without_root_it_is_said_so() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let Some(bivouac) = Bivouac::new("rootless") else { return };
+    // Where a checkout lies, nobody may have no way to.
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    std::fs::set_permissions(&bivouac.state, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (program, job) = (bivouac.state.join("bivouac"), bivouac.state.join("hello.nomad.hcl"));
+    std::fs::copy(env!("CARGO_BIN_EXE_bivouac"), &program).unwrap();
+    std::fs::copy(root().join("examples/hello.nomad.hcl"), &job).unwrap();
+    let told = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&program);
+        command.args(arguments).current_dir("/").uid(65534).gid(65534).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (String::from_utf8_lossy(&text).into_owned(), output.status.code())
+    };
+    for (arguments, code, words) in [
+        (&["run", "--", "true"][..], 125, "Bivouac must run as root"),
+        (&["run", job.to_str().unwrap()], 125, "Bivouac must run as root"),
+        (&["doctor"], 1, "Driver must run as root"),
+        (&["validate", job.to_str().unwrap()], 0, "is valid"),
+    ] {
+        let (text, status) = told(arguments);
+        assert!(text.contains(words) && status == Some(code), "{arguments:?}: {status:?} {text}");
     }
 }
 

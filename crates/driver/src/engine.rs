@@ -7,6 +7,7 @@
 //! leaves is found by [`Engine::gc`].
 
 mod disk;
+mod error;
 mod events;
 mod groups;
 mod numbers;
@@ -14,6 +15,7 @@ mod placed;
 mod record;
 
 pub use disk::DiskLayers;
+pub use error::EngineError;
 pub use events::{killed_by_stop, lack_of_memory, sentences};
 pub use record::{Handle, Record};
 
@@ -27,102 +29,21 @@ use crate::task::{Resolver, Task, TaskError};
 use bivouac_cgroup::{Group, GroupName, GroupPath, Plan};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{ExecuteBit, Init, Process};
-use bivouac_shim::client::{Client, ClientError, Launched, Place, Program, Session, Watch};
-use bivouac_shim::protocol::{
-    self, Exec, Launch, Leftovers, OnStarterGone, Refusal, Stream, StreamsKind, TaskStats,
-};
-use bivouac_shim::recover::{self, Found, RecoverError};
+use bivouac_shim::client::{Client, Launched, Place, Program, Session, Watch};
+use bivouac_shim::protocol::{self, Exec, Launch, Leftovers, OnStarterGone, Stream, StreamsKind, TaskStats};
+use bivouac_shim::recover::{self, Found};
 use bivouac_shim::status::{Exit, Status};
 use bivouac_sys::clone::Child;
 use bivouac_sys::features::KernelFeatures;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// How long setting up a sandbox may take: a mount that hangs, a memory limit that lets nothing in.
 const LAUNCH_DEADLINE_MS: u64 = 30_000;
 /// How long the kernel may take to let go of a group whose processes have been killed.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Why the engine could not do as told. Each text stands alone.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum EngineError {
-    /// No such run.
-    #[error("task not found for given id")]
-    Unknown,
-    /// The same run twice.
-    #[error("task with ID {0:?} already started")]
-    AlreadyStarted(String),
-    /// Refused before anything was touched.
-    #[error(transparent)]
-    Task(#[from] TaskError),
-    /// The command or its sandbox could not be started.
-    #[error("failed to launch command with executor: {text}")]
-    Launch {
-        /// One sentence.
-        text: String,
-        /// What a shell would exit with.
-        exit_code: u8,
-    },
-    /// A file of ours.
-    #[error("cannot {what} {}: {answer}", path.display())]
-    File {
-        /// What was tried.
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What was answered.
-        answer: String,
-    },
-    /// The control groups.
-    #[error("control group of the task: {0}")]
-    Cgroup(Arc<bivouac_cgroup::Error>),
-    /// The shim.
-    #[error("{0}")]
-    Shim(Arc<ClientError>),
-    /// What is left of a task.
-    #[error("{0}")]
-    Left(Arc<RecoverError>),
-    /// The host.
-    #[error("{0}")]
-    Facts(#[from] FactsError),
-    /// The task that the handle names is gone, or the process of that number is another's. Nothing was signalled.
-    #[error("the task is lost: {0}")]
-    Lost(String),
-    /// It runs, and was not to be ended.
-    #[error("cannot destroy running task")]
-    Running,
-}
-
-impl From<bivouac_cgroup::Error> for EngineError {
-    fn from(error: bivouac_cgroup::Error) -> EngineError {
-        EngineError::Cgroup(Arc::new(error))
-    }
-}
-
-impl From<ClientError> for EngineError {
-    fn from(error: ClientError) -> EngineError {
-        match error {
-            ClientError::Refused(Refusal::NotStarted { text, exit_code }) => {
-                EngineError::Launch { text, exit_code }
-            }
-            ClientError::Refused(Refusal::StillRunning) => EngineError::Running,
-            other => EngineError::Shim(Arc::new(other)),
-        }
-    }
-}
-
-impl From<RecoverError> for EngineError {
-    fn from(error: RecoverError) -> EngineError {
-        match error {
-            RecoverError::Kernel { errno: rustix::io::Errno::NOENT, what: "open", .. } => {
-                EngineError::Unknown
-            }
-            other => EngineError::Left(Arc::new(other)),
-        }
-    }
-}
 
 /// Where an engine keeps its things.
 #[derive(Clone, Debug)]

@@ -29,6 +29,17 @@ pub enum SessionError {
     Wait(#[from] RunError),
 }
 
+impl SessionError {
+    /// The exit status of the command line: 126 and 127 as shells have it, else 125.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SessionError::Engine(EngineError::Launch { exit_code, .. }) => *exit_code,
+            SessionError::Engine(_) | SessionError::Shim(_) | SessionError::Streams(_) => 125,
+            SessionError::Wait(error) => error.exit_code(),
+        }
+    }
+}
+
 enum Waited {
     Signal,
     Session,

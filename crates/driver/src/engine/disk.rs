@@ -29,9 +29,15 @@ const DIRECTORY: OFlags =
 pub(super) fn private_directory(path: &Path) -> Result<OwnedFd, EngineError> {
     match mkdirat(CWD, path, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
+        Err(Errno::ACCESS) => {
+            return Err(failed("make", path)("Permission denied; Bivouac must run as root"));
+        }
         Err(errno) => return Err(failed("make", path)(errno)),
     }
-    let directory = openat(CWD, path, DIRECTORY, Mode::empty()).map_err(failed("open", path))?;
+    let directory = openat(CWD, path, DIRECTORY, Mode::empty()).map_err(|errno| match errno {
+        Errno::ACCESS => failed("open", path)("Permission denied; Bivouac must run as root"),
+        errno => failed("open", path)(errno),
+    })?;
     let status = fstat(&directory).map_err(failed("look at", path))?;
     if status.st_uid != 0 || status.st_mode & 0o077 != 0 {
         return Err(failed("use", path)("it does not belong to root alone (mode 0700); remove it"));

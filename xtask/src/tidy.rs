@@ -23,7 +23,7 @@ const ROOMS: [(&str, u8); 10] = [
 /// The only room that may hold unsafe code.
 const FENCE: &str = "bivouac-sys";
 /// A longer file is two files, unless it stands in [`LONG`].
-const MOST_LINES: usize = 700;
+const MOST_LINES: usize = 600;
 /// Files that may be longer: path and reason.
 const LONG: [(&str, &str); 0] = [];
 /// Packages in `Cargo.lock`, ours included. Raised only by a commit of its own that says what was gained.
@@ -48,6 +48,7 @@ pub(crate) fn run() -> Result<()> {
     found.extend(stale_exceptions(&workspace, &sources));
     found.extend(coverage::faults(&workspace, &sources)?);
     found.extend(examples_without_comment(&workspace)?);
+    found.extend(places_that_are_not(&workspace)?);
     found.extend(too_many_packages(&workspace)?);
     for fault in &found {
         shell::complain(fault);
@@ -173,6 +174,56 @@ fn examples_without_comment(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// Pages that tell where to look, and how far below the top their paths begin.
+const MAPS: [(&str, &str); 3] =
+    [("ARCHITECTURE.md", "crates"), ("SECURITY.md", "."), ("CONTRIBUTING.md", ".")];
+
+/// Paths in the tables of our pages that lead nowhere (any more).
+fn places_that_are_not(workspace: &Workspace) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (page, base) in MAPS {
+        for (line, path) in named_places(&shell::read(&workspace.root.join(page))?) {
+            let there = [base, "."].iter().any(|base| workspace.root.join(base).join(&path).exists());
+            if !there {
+                found.push(format!("{page}:{line}: there is no `{path}`"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What stands in backquotes in the last column of tables and looks like a path: `a/{b,c}.rs` are two, and a bare
+/// name after a path lies beside it.
+fn named_places(page: &str) -> Vec<(usize, String)> {
+    let mut places = Vec::new();
+    for (number, line) in page.lines().enumerate() {
+        let Some(cell) = line.strip_prefix('|').and_then(|line| line.trim_end().strip_suffix('|')) else {
+            continue;
+        };
+        let cell = cell.rsplit('|').next().unwrap_or_default();
+        let mut folder = String::new();
+        for text in cell.split('`').skip(1).step_by(2) {
+            let is_file = [".rs", ".md", ".toml", ".sh"].iter().any(|end| text.ends_with(end));
+            if text.starts_with('/') || text.contains(char::is_whitespace) || !(is_file || text.contains('/'))
+            {
+                continue;
+            }
+            let whole = if text.contains('/') { text.to_owned() } else { format!("{folder}{text}") };
+            folder = whole.rfind('/').map_or(String::new(), |at| whole[..=at].to_owned());
+            places.extend(alternatives(&whole).into_iter().map(|path| (number + 1, path)));
+        }
+    }
+    places
+}
+
+fn alternatives(path: &str) -> Vec<String> {
+    let braces = path.split_once('{').and_then(|(left, rest)| Some((left, rest.split_once('}')?)));
+    match braces {
+        None => vec![path.to_owned()],
+        Some((left, (names, right))) => names.split(',').map(|name| format!("{left}{name}{right}")).collect(),
+    }
+}
+
 fn too_many_packages(workspace: &Workspace) -> Result<Option<String>> {
     let locked = locked_packages(&workspace.root)?;
     Ok((locked > MOST_PACKAGES).then(|| {
@@ -216,6 +267,15 @@ mod tests {
         assert_eq!(looks_up_the_stairs(&package("bivouac-plugin", &["bivouac-jobspec"])).len(), 1);
         assert!(looks_up_the_stairs(&package("bivouac-plugin", &["bivouac-plugin"])).is_empty());
         assert!(looks_up_the_stairs(&package("xtask", &["bivouac-runner"])).is_empty());
+    }
+
+    #[test]
+    fn places_are_read_from_the_last_column() {
+        let page = "| X | file |\n|---|---|\n| `no/path` | `a/b.rs` (x), `c.rs`; `d/{e,f}.rs`, `g/` |\nno `table/x`\n\
+                    | y | `fmt::Display`, `cargo run x/y` |\n";
+        let places: Vec<String> =
+            named_places(page).into_iter().map(|(line, path)| format!("{line} {path}")).collect();
+        assert_eq!(places, ["3 a/b.rs", "3 a/c.rs", "3 d/e.rs", "3 d/f.rs", "3 g/"]);
     }
 
     #[test]

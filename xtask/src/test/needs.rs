@@ -69,6 +69,7 @@ const NEEDS: &[Need] = &[
     need("real programs in tasks",                Program("stress-ng"),                false, ["stress-ng",        "stress-ng",       "stress-ng"]),
     need("real programs in tasks",                Program("ping"),                     false, ["iputils-ping",     "iputils",         "iputils"]),
     need("small disks, limits and hung volumes",  Program("prlimit"),                  false, ["util-linux",       "util-linux",      "util-linux"]),
+    need("tests for the other machine",           Program("qemu-aarch64"),             false, ["qemu-user",        "qemu-user",       "qemu-user"]),
     need("comparison",                            Program("bwrap"),                    false, ["bubblewrap",       "bubblewrap",      "bubblewrap"]),
     need("comparison",                            Program("runc"),                     false, ["runc",             "runc",            "runc"]),
     need("comparison in the virtual machine",     Program("crun"),                     false, ["crun",             "crun",            "crun"]),

@@ -579,6 +579,8 @@ fn capabilities_without_a_call_change_nothing() {
     let none = compile(&Request::default());
     for number in 0..64 {
         let one = CapSet::from_bits(1 << number);
-        assert_eq!(compile(&granted(one)) != none, opening.contains(&one), "{one}");
+        // What it opens, ioperm and iopl, are calls of x86.
+        let opens = opening.contains(&one) && (cfg!(target_arch = "x86_64") || one != CapSet::SYS_RAWIO);
+        assert_eq!(compile(&granted(one)) != none, opens, "{one}");
     }
 }

@@ -209,7 +209,7 @@ fn named_places(page: &str) -> Vec<(usize, String)> {
                 continue;
             }
             let whole = if text.contains('/') { text.to_owned() } else { format!("{folder}{text}") };
-            folder = whole.rfind('/').map_or(String::new(), |at| whole[..=at].to_owned());
+            folder = whole.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
             places.extend(alternatives(&whole).into_iter().map(|path| (number + 1, path)));
         }
     }

@@ -82,14 +82,22 @@ static int memory_holds_needle(int pid)
 	return found;
 }
 
+/* A library that the command's own loader has open: a regular file that lies in this task's root under that name. */
+static int is_of_our_root(int pid, const char *descriptor, const char *path)
+{
+	struct stat theirs, ours;
+	return stat(of(pid, descriptor), &theirs) == 0 && stat(path, &ours) == 0 && S_ISREG(theirs.st_mode)
+		&& theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+}
+
 static void take_stock(int pid, struct tally *tally)
 {
 	tally->caught++;
 	char link[512];
 	ssize_t length = readlink(of(pid, "exe"), link, sizeof link - 1);
 	link[length < 0 ? 0 : length] = 0;
-	if (strstr(link, "shim"))
-		tally->unready++; /* between its clone and its execve: the moment that matters */
+	int unready = strstr(link, "shim") != NULL;
+	tally->unready += unready; /* between its clone and its execve: the moment that matters */
 	DIR *dir = opendir(of(pid, "fd"));
 	struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
@@ -99,7 +107,9 @@ static void take_stock(int pid, struct tally *tally)
 		length = readlink(of(pid, name), link, sizeof link - 1);
 		link[length < 0 ? 0 : length] = 0;
 		/* 3 may be the pipe on which a failure is told. */
-		if (entry->d_name[0] != '.' && number > 2 && !(number == 3 && !strncmp(link, "pipe:", 5))) {
+		int is_told_on = number == 3 && !strncmp(link, "pipe:", 5);
+		int is_its_own = !unready && tally == &others && is_of_our_root(pid, name, link);
+		if (entry->d_name[0] != '.' && number > 2 && !is_told_on && !is_its_own) {
 			tally->fds++;
 			if (tally == &others)
 				show("descriptor", "%d %s", number, link);

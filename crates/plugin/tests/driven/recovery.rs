@@ -56,6 +56,7 @@ fn a_start_that_comes_again_after_a_crash_ends_what_the_first_left() {
         let config = task.shell("00000001", "echo run; exec sleep 1000");
         let id = config.id.clone();
         plugin.start(config.clone()).await.unwrap();
+        until("the first run's word", || task.log("stdout") == "run\n").await;
         let group = task.groups.first().unwrap();
         let first = processes(group);
         assert_eq!(first.len(), 1);

@@ -74,7 +74,7 @@ pub(super) fn run_of(home: &Home, engine: &Engine, asked: &str) -> Result<String
 fn foreign(home: &Home, engine: &Engine, asked: &str) -> Result<String> {
     let all: Vec<String> = engine.list()?.into_iter().filter(|id| is_foreign(home, id)).collect();
     let mut matching: Vec<&String> = all.iter().filter(|id| *id == asked).collect();
-    if matching.is_empty() {
+    if matching.is_empty() && !asked.is_empty() {
         matching = all.iter().filter(|id| id.starts_with(asked)).collect();
     }
     match matching.as_slice() {

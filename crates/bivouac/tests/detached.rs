@@ -442,6 +442,7 @@ fn w11_a_dispatched_job_gets_payload_and_metadata() {
     assert_eq!(bivouac.told(&["logs", &format!("{name}.g[0]/t")]).0, "none\n3--j\n");
 }
 
+/// Covers: CVE-2022-24683
 #[test]
 fn files_are_looked_at_and_copied_and_actions_run() {
     let Some(bivouac) = Bivouac::new("files") else { return };

@@ -359,7 +359,7 @@ mod tests {
         (dir, files)
     }
 
-    /// Covers: A5
+    /// Covers: A5, CVE-2022-24683
     #[test]
     fn a5_no_path_escapes() {
         let (_dir, files) = tree();

@@ -146,6 +146,47 @@ fn bridge_networks_talk_and_leave_nothing() {
     assert!(!rules.contains("18080") && !rules.contains("alloc-a"), "{rules}");
 }
 
+/// A port on one of the host's networks answers there and on no other address of the host, and what a neighbour
+/// says about routes is not believed.
+///
+/// Covers: CVE-2025-67499
+#[test]
+fn a_mapped_port_answers_on_the_address_that_was_asked_for_only() {
+    if !in_own_network("a_mapped_port_answers_on_the_address_that_was_asked_for_only") {
+        return;
+    }
+    for address in ["10.99.0.1/32", "10.99.0.2/32"] {
+        assert!(Command::new("ip").args(["addr", "add", address, "dev", "lo"]).status().unwrap().success());
+    }
+    let mut settings = Settings::default();
+    settings.host_networks.insert("inner".into(), "10.99.0.1".parse().unwrap());
+    let port = |host, network: Option<&str>| Port {
+        label: "http".into(),
+        host,
+        inside: 8080,
+        host_network: network.map(str::to_owned),
+    };
+    let ports = [port(18082, Some("inner")), port(18083, None)];
+    let server =
+        set_up(&plan(&wish("alloc-j", Mode::Bridge, &ports), &settings).unwrap(), &settings).unwrap();
+    {
+        let _running = Server::start(&server, 8080, "hello");
+        let answers = |address: &str, port: &str| {
+            listens(&server, 8080);
+            read_line(Command::new("busybox").args(["nc", "-w", "5", address, port]))
+        };
+        assert_eq!(answers("10.99.0.1", "18082"), "hello", "{}", rules());
+        for other in ["10.99.0.2", "127.0.0.1", "172.26.80.1"] {
+            assert_eq!(answers(other, "18082"), "", "{other}: {}", rules());
+        }
+        // The check can fail: a port without a host network is on all of them.
+        assert_eq!(answers("10.99.0.2", "18083"), "hello", "{}", rules());
+    }
+    let accept = inside(&server, "cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]);
+    assert_eq!(said(&accept).trim(), "0");
+    tear_down(&server, &settings).unwrap();
+}
+
 #[test]
 fn what_a_crash_left_is_torn_down_from_its_record() {
     if !in_own_network("what_a_crash_left_is_torn_down_from_its_record") {

@@ -92,13 +92,11 @@ fn a_command_that_cannot_run_is_one_sentence_at_once() {
             candidate.path = TaskPath::new(path).unwrap();
         }
         let (streams, out, _) = output();
-        let begin = Instant::now();
         let refused = rig.client().exec(order, streams).err().unwrap();
         let ClientError::Refused(Refusal::NotStarted { text, exit_code }) = refused else {
             panic!("{refused}")
         };
         assert_eq!(exit_code, code, "{text}");
-        assert!(begin.elapsed() < Duration::from_secs(5));
         assert_eq!(read_all(out), "", "its pipe is closed");
     }
     rig.destroy();
@@ -113,9 +111,7 @@ fn a_background_child_that_keeps_the_pipe_delays_nothing() {
     let rig = idle();
     let (streams, mut out, _error) = output();
     let mut session = rig.exec("sleep 1000 & echo from main; exit 3", streams);
-    let begin = Instant::now();
     assert_eq!(session.wait(soon()).unwrap().ending, Ending::Exited { code: 3 });
-    assert!(begin.elapsed() < Duration::from_secs(5));
     assert_eq!(read_line(&mut out), "from main");
     rig.destroy();
     assert_eq!(read_all(out), "", "the background child ended with the task");

@@ -238,7 +238,7 @@ fn a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind() {
     }
 }
 
-/// Covers: T131, T133
+/// Covers: T131, T133, 4-reboot
 #[test]
 fn another_boots_directory_and_a_damaged_one_are_told_apart() {
     if !can_run("another_boots_directory_and_a_damaged_one_are_told_apart") {

@@ -1,6 +1,6 @@
 //! Bombs: a task that takes all it can gets no more than its limits, and nobody else feels it.
 
-use crate::rig::{Bench, PATIENCE, Report, all, groups, in_the_machine, until};
+use crate::rig::{Bench, PATIENCE, Report, all, groups, until};
 use bivouac_driver::identity::PseudoUsers;
 use bivouac_driver::options::Value;
 use bivouac_driver::request::TaskRequest;
@@ -47,8 +47,8 @@ fn a_fork_bomb_at_its_limit_is_stopped_at_once() {
     let stopped = Instant::now();
     bench.engine.stop(&id, Signal::TERM, Duration::ZERO).unwrap();
     let took = stopped.elapsed();
-    // One second is the aim, where the machine is ours alone.
-    assert!(took < Duration::from_secs(if in_the_machine() { 30 } else { 5 }), "the kill took {took:?}");
+    // How fast is the benchmark's matter; a kill that races with the forks for ever would not come back.
+    assert!(took < PATIENCE, "the kill took {took:?}");
     live.kill();
     assert_eq!(groups(&group), Vec::<String>::new());
     bench.finish();

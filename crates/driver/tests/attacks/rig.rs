@@ -137,6 +137,26 @@ pub(crate) fn race() -> Duration {
     Duration::from_secs(if nightly() { 30 } else { 3 })
 }
 
+/// What keeps every processor busy beside a race at night, when chance is to have more to play with.
+pub(crate) struct Load(Vec<std::process::Child>);
+
+impl Load {
+    pub(crate) fn at_night() -> Load {
+        let count = if nightly() { std::thread::available_parallelism().map_or(1, usize::from) } else { 0 };
+        let burner = |_| Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        Load((0..count).map(burner).collect())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for burner in &mut self.0 {
+            let _ = burner.kill();
+            let _ = burner.wait();
+        }
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 pub(crate) fn skipped(test: &str, why: &str) {
     eprintln!("SKIPPED: {test}: {why}");

@@ -1,10 +1,12 @@
 //! Tasks that take all they can, beside twenty that do their work.
 
 use crate::rig::{PATIENCE, Rig, descriptors, figure, quantile, rounds, until};
+use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Standing, Started};
 use bivouac_driver::options::Value;
-use bivouac_driver::request::TaskRequest;
+use bivouac_driver::request::{LogFiles, LogName, Output, StarterGone, TaskRequest, TaskStreams};
 use bivouac_driver::signals::Signal;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -101,6 +103,53 @@ fn bombs_beside_twenty_sound_tasks() {
 
 fn limited(rig: &Rig, script: &str) -> TaskRequest {
     rig.request_with("bomb", script, vec![("pids_limit", Value::from(64))])
+}
+
+/// A flood of output into files that the shim keeps: bounded on the disk, and nobody beside it stands still.
+///
+/// Covers: 2-bomb-log
+#[test]
+fn a_flood_of_output_is_bounded_on_disk_and_in_the_shim() {
+    let Some(rig) = Rig::new("log-flood") else { return };
+    let logs = rig.directory.path().join("logs");
+    std::fs::create_dir(&logs).unwrap();
+    let log = Output::Log {
+        directory: std::fs::File::open(&logs).unwrap().into(),
+        files: LogFiles {
+            name: LogName::new("t.stdout".into()).unwrap(),
+            most_files: NonZeroU32::new(3).unwrap(),
+            most_bytes: NonZeroU64::new(100_000).unwrap(),
+        },
+    };
+    // Lines, and one line without an end.
+    let script = "yes | head -c 3000000; exec cat /dev/zero";
+    let request = rig.request("t", script);
+    let operator = OperatorConfig::decode(&Value::Null).unwrap();
+    let task = rig.engine.prepare(&operator, &request).unwrap();
+    let streams = TaskStreams::Files { stdin: None, stdout: log, stderr: Output::Null };
+    let started = rig.engine.start(&request, &task, streams, StarterGone::Keep).unwrap();
+    let shim = started.handle.shim.pid;
+    let memory = figure(shim, "VmRSS");
+    let sizes = || {
+        let files = std::fs::read_dir(&logs).unwrap().flatten();
+        // One may be removed between the list and the look.
+        files.filter_map(|entry| Some(entry.metadata().ok()?.size())).collect::<Vec<u64>>()
+    };
+    let begun = Instant::now();
+    let mut most = 0;
+    while begun.elapsed() < BLAST * u32::try_from(rounds(1, 20)).unwrap() {
+        let sizes = sizes();
+        assert!(sizes.len() <= 4 && sizes.iter().all(|size| *size <= 200_000), "{sizes:?}");
+        most = most.max(sizes.iter().sum());
+        rig.run("guest", "exit 0");
+        rig.forget("guest");
+    }
+    assert!(most > 0, "nothing was written, so nothing was bounded");
+    assert!(figure(shim, "VmRSS") < memory + 1024, "{memory} KiB, now {}", figure(shim, "VmRSS"));
+    rig.engine.stop("t", Signal::KILL, Duration::ZERO).unwrap();
+    rig.forget("t");
+    drop(started);
+    rig.finish(format!("{most} bytes at most in 3 files of 100000, {memory} KiB in the shim throughout"));
 }
 
 /// Memory runs out in the group: told, counted, and what the host had is back.

@@ -111,3 +111,57 @@ fn faces_killed_again_and_again() {
     assert_eq!(rig.engine.list().unwrap(), Vec::<String>::new());
     rig.finish(format!("{tasks} tasks through {killed} killed faces; each once, no gap, every code"));
 }
+
+/// A process of ours with this number, which must be free.
+fn stranger_with_number(pid: i32) -> Option<std::process::Child> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        // The next process gets the number after this, unless somebody else is quicker.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        if i32::try_from(child.id()) == Ok(pid) {
+            return Some(child);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    panic!("the number {pid} is not given again");
+}
+
+/// The number of a dead shim, and that of its task, come again for strangers: whatever is asked of the run, nobody
+/// touches them, and the run is cleaned up.
+///
+/// Covers: 4-pid-wrap
+#[test]
+fn numbers_that_come_again_are_nobody_of_ours() {
+    let Some(rig) = Rig::new("pid-wrap") else { return };
+    let started = rig.run("t", "sleep 1000");
+    let numbers = [started.handle.shim.pid, started.pid];
+    let handle = started.handle.clone();
+    drop(started);
+    kill(handle.shim.pid);
+    until("it is over", || rig.is_over("t"));
+    let gone = |pid: i32| !std::path::Path::new(&format!("/proc/{pid}")).exists();
+    until("both numbers are free", || {
+        let _ = rig.engine.find("t");
+        numbers.into_iter().all(gone)
+    });
+    let Some(mut strangers) = numbers.into_iter().map(stranger_with_number).collect::<Option<Vec<_>>>()
+    else {
+        println!("SKIPPED: numbers_that_come_again_are_nobody_of_ours: no ns_last_pid in this kernel");
+        rig.forget("t");
+        return rig.finish("no ns_last_pid here");
+    };
+    assert!(matches!(rig.engine.find("t"), Ok(Standing::Lost(_))));
+    assert!(!matches!(rig.engine.recover(&handle), Ok(Standing::Alive(_))));
+    let term = bivouac_driver::signals::Signal::TERM;
+    assert!(rig.engine.signal("t", term).is_err());
+    rig.engine.stop("t", term, Duration::ZERO).unwrap();
+    rig.forget("t");
+    for stranger in &mut strangers {
+        assert!(stranger.try_wait().unwrap().is_none(), "a stranger was ended in place of a task");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+    rig.finish(format!("{numbers:?} given to strangers, who live; the run is cleaned up"));
+}

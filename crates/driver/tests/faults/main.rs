@@ -8,6 +8,7 @@ mod bombs;
 mod disk;
 mod kills;
 mod load;
+mod plans;
 mod request;
 mod rig;
 mod steps;

@@ -164,13 +164,19 @@ impl Rig {
     /// Everything is as it was: what ends may take a moment.
     #[track_caller]
     pub(crate) fn settle(&self) {
+        self.settle_after("");
+    }
+
+    /// The same, and what was done before is told where it is not so.
+    #[track_caller]
+    pub(crate) fn settle_after(&self, done: &str) {
         let begun = Instant::now();
         loop {
             let found = self.difference();
             if found.is_empty() {
                 return;
             }
-            assert!(begun.elapsed() < SETTLED_WITHIN, "the ledger differs: {found:#?}");
+            assert!(begun.elapsed() < SETTLED_WITHIN, "the ledger differs: {found:#?} {done}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -204,7 +210,13 @@ pub(crate) fn start(
     request: &TaskRequest,
     stdout: Option<OwnedFd>,
 ) -> Result<Started, EngineError> {
-    let operator = OperatorConfig::decode(&Value::map([("allow_caps", Value::texts(["all"]))])).unwrap();
+    let operator = OperatorConfig::decode(&Value::map([
+        ("allow_caps", Value::texts(["all"])),
+        ("allow_root", Value::from(true)),
+        ("allow_mount_paths", Value::texts(["/"])),
+        ("allow_devices", Value::texts(["/dev/null", "/dev/zero"])),
+    ]))
+    .unwrap();
     let task = engine.prepare(&operator, request)?;
     let streams = Streams::Files { stdin: None, stdout, stderr: None };
     engine.start(request, &task, streams.into(), StarterGone::Keep)

@@ -208,7 +208,7 @@ fn stop_signals_first_and_kills_in_time() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let began = Instant::now();
         served.driver().stop_task(stop("deaf", "not-a-signal", 1)).await.expect("a stop");
-        assert!(began.elapsed() >= Duration::from_millis(900) && began.elapsed() < Duration::from_secs(5));
+        assert!(began.elapsed() >= Duration::from_millis(900) && began.elapsed() < Duration::from_secs(30));
         let result = served.wait("deaf").await.expect("an end").result.expect("a result");
         assert_eq!((result.exit_code, result.signal), (137, 9));
     });

@@ -96,7 +96,7 @@ fn it_serves_from_the_line_on_and_ends_on_the_call_with_streams_open() {
         // The answer may or may not arrive before the end.
         let _ = GrpcControllerClient::new(channel).shutdown(Empty {}).await;
         assert_eq!(exit_code(&mut child), Some(0));
-        assert!(began.elapsed() < Duration::from_millis(500));
+        assert!(began.elapsed() < Duration::from_secs(20), "open streams keep it from ending");
         assert!(!socket.exists(), "the socket stays behind");
         let mut rest = String::new();
         child.stdout.take().expect("a pipe").read_to_string(&mut rest).expect("readable");

@@ -91,11 +91,11 @@ fn d2_output_arrives_while_the_command_runs() {
     test(async {
         let served = served().await;
         served.start("x", "sleep 60").await;
-        let (_sender, mut stream) = open(&served, setup("echo 1; sleep 1; echo 2", false)).await;
-        let began = Instant::now();
+        // It goes on only when its first line has been seen.
+        let (sender, mut stream) = open(&served, setup("echo 1; read word; echo $word", false)).await;
         let first = stream.message().await.expect("no error").expect("a piece");
         assert_eq!(first.stdout.expect("stdout").data, b"1\n");
-        assert!(began.elapsed() < Duration::from_millis(900));
+        sender.send(stdin("2\n", false)).await.expect("room");
         assert_eq!(finish(stream).await.stdout, "2\n");
     });
 }
@@ -132,10 +132,9 @@ fn d4_d8_input_reaches_the_command() {
 fn d9_a_terminal_does_not_wait_for_children_and_pipes_do() {
     test(async {
         let script = "(sleep 2; echo from background) & echo from main; exec sleep 0.3";
-        let began = Instant::now();
+        // Had it waited, the second line would be there.
         let said = run(setup(script, true), vec![]).await;
         assert_eq!((said.stdout.as_str(), said.code), ("from main\r\n", Some(0)));
-        assert!(began.elapsed() < Duration::from_millis(1900));
         let said = run(setup(script, false), vec![]).await;
         assert_eq!(said.stdout, "from main\nfrom background\n");
     });
@@ -271,8 +270,8 @@ fn a_check_gets_the_end_of_the_output_and_the_code() {
         let status = exec(&served, "sleep 20", Duration::from_millis(300)).await.expect_err("too long");
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
         let left =
-            exec(&served, "sleep 20 & echo started", Duration::from_secs(10)).await.expect("an answer");
+            exec(&served, "sleep 600 & echo started", Duration::from_secs(100)).await.expect("an answer");
         assert_eq!(left.stdout, b"started\n");
-        assert!(began.elapsed() < Duration::from_secs(5), "a child left behind held the answer up");
+        assert!(began.elapsed() < Duration::from_secs(60), "a child left behind held the answer up");
     });
 }

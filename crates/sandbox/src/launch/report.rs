@@ -123,6 +123,19 @@ mod tests {
         assert_eq!((told.hint, told.detail.as_slice()), (Hint::InterpreterMissing, b"/lib/ld.so".as_slice()));
     }
 
+    /// Covers: CVE-2021-43784
+    #[test]
+    fn a_detail_of_any_length_stays_in_its_page() {
+        for length in [0, DETAIL_MAX - 1, DETAIL_MAX, DETAIL_MAX + 1, 65_535, 65_536, 65_537, 1 << 20] {
+            let report = Report::new().unwrap();
+            report.item(usize::MAX);
+            report.hint(Hint::InterpreterMissing, &vec![b'x'; length]);
+            let told = report.read();
+            assert_eq!(told.detail.len(), length.min(DETAIL_MAX));
+            assert!(told.detail.iter().all(|byte| *byte == b'x'));
+        }
+    }
+
     #[test]
     fn garbage_of_a_hostile_child_is_harmless() {
         let report = Report::new().unwrap();

@@ -98,6 +98,7 @@ fn the_default_task_on_the_newest_kernel() {
     insta::assert_snapshot!(plan(&sandbox(), &KernelFeatures::NEWEST).unwrap());
 }
 
+/// Covers: 4-kernels
 #[test]
 fn everything_asked_for_on_an_old_kernel() {
     let mut all = sandbox();
@@ -142,6 +143,7 @@ fn device(target: &str) -> Device {
     }
 }
 
+/// Covers: 4-kernels
 #[test]
 fn a_kernel_without_overlays_shows_directories_read_only_or_says_so() {
     let without = KernelFeatures { overlay: OverlayLayers::Unavailable, ..KernelFeatures::NEWEST };

@@ -137,6 +137,26 @@ mod tests {
         }
     }
 
+    /// Covers: CVE-2021-43784
+    #[test]
+    fn lengths_at_the_edges_of_their_kinds_arrive_whole_or_are_refused() {
+        // 16 bits, and what is beyond the limit; the length of 32 bits is refused by the header alone.
+        for length in [0, 31, 32, 255, 256, 65_534, 65_535, 65_536, 65_537, 1 << 20] {
+            let text: String = "x".repeat(length);
+            let sent = Response::Refused(crate::protocol::Refusal::NotStarted { text, exit_code: 1 });
+            let frame = encode(&sent, LIMIT).unwrap();
+            let (head, body) = frame.split_first_chunk::<HEADER>().unwrap();
+            assert_eq!(Header::parse(*head, LIMIT).unwrap().body, body.len());
+            assert_eq!(decode::<Response>(body).unwrap(), sent, "{length} bytes");
+        }
+        // MessagePack's own lengths: a body that promises more than it has is no reason to make room for it.
+        for (marker, size) in [(0xda, 2), (0xdb, 4), (0xdc, 2), (0xdd, 4), (0xde, 2), (0xdf, 4), (0xc6, 4)] {
+            let body: Vec<u8> = std::iter::once(marker).chain(std::iter::repeat_n(0xff, size)).collect();
+            assert!(decode::<Request>(&body).is_err(), "{marker:x}");
+            assert!(decode::<Response>(&body).is_err(), "{marker:x}");
+        }
+    }
+
     #[test]
     fn a_message_above_the_limit_is_not_written() {
         let request = Request::Signal { signal: 15 };

@@ -180,6 +180,8 @@ fn golden_responses() {
 
 /// Shims outlive upgrades: what one of any earlier version says is understood, and what it is asked is what it knows.
 /// (A launch is only ever sent to a shim of this version.)
+///
+/// Covers: 4-upgrade
 #[test]
 fn shims_of_every_earlier_version_are_understood() {
     for version in 1..VERSION {
@@ -208,6 +210,8 @@ fn shims_of_every_earlier_version_are_understood() {
 }
 
 /// Whatever a face of tomorrow adds to a message is passed over today.
+///
+/// Covers: 4-upgrade
 #[test]
 fn unknown_fields_are_passed_over_and_missing_options_are_defaulted() {
     #[derive(Serialize)]

@@ -5,6 +5,8 @@ job "two-tasks" {
   group "pair" {
     task "writer" {
       driver = "exec"
+      # A first process hears no signal that it does not handle: what `sleep` gets of its end is the kill.
+      kill_timeout = "1s"
 
       config {
         command = "/bin/sh"

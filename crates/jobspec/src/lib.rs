@@ -1,5 +1,9 @@
 //! Nomad job files: HCL2 text becomes a validated, typed [`Job`], or errors that show the line and a caret.
 //!
+//! Data flow: text (`source`) -> a syntax tree with places (`syntax`) -> variables and locals get values (`variables`,
+//! `eval`, `functions`) -> blocks become types (`decode`, `model`), each refusal with its place (`diagnostic`) -> what
+//! only the whole shows is checked (`validate`).
+//!
 //! [`parse`] takes texts and data and asks nothing of the machine; what a running task needs later is in
 //! [`interpolate`] and [`constraint`].
 #![forbid(unsafe_code)]

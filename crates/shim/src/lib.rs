@@ -2,8 +2,9 @@
 //! status until it is collected. And the client with which a face speaks to it.
 //!
 //! Data flow in a shim: [`protocol`] (bytes to requests) -> [`machine`] (state and event to actions, pure) ->
-//! [`serve`] (does the actions with an [`engine`], collects output into a `rotated_log` where that is asked for) -> [`status`] (on disk) -> answers. In a face: [`client`] starts
-//! and asks shims, [`recover`] finds them again and cleans up after dead ones.
+//! [`serve`] (does the actions with an [`engine`], collects output into a `rotated_log` where that is asked for) ->
+//! [`status`] (on disk) -> answers. In a face: [`client`] starts and asks shims, [`recover`] finds them again and
+//! cleans up after dead ones.
 
 #![forbid(unsafe_code)]
 

@@ -1,0 +1,125 @@
+//! A run in the foreground as the person at its keyboard has it: interrupts, a terminal for the task, colours for
+//! people and none for pipes.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
+
+mod support;
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Stdio};
+use support::{Bivouac, wait_for};
+
+/// A run whose output is read line by line.
+struct Run {
+    face: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Run {
+    fn of(bivouac: &Bivouac, script: &str) -> Run {
+        let arguments = ["run", "--quiet", "--stop-timeout", "60s", "--", "/bin/sh", "-c", script];
+        let mut face = bivouac.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(face.stdout.take().unwrap());
+        Run { face, out }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn told(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.face), signal).unwrap();
+    }
+
+    fn code(mut self) -> Option<i32> {
+        self.face.wait().unwrap().code()
+    }
+
+    /// Interrupts what goes on when it is asked. Two signals at once are one to the kernel.
+    fn interrupted_twice(mut self) -> Option<i32> {
+        self.told(Signal::INT);
+        assert_eq!(self.line(), "asked");
+        self.told(Signal::INT);
+        self.code()
+    }
+}
+
+const STUBBORN: &str = "trap 'echo asked' INT; echo ready; while :; do sleep 0.05; done";
+
+#[test]
+fn an_interrupt_asks_and_a_second_one_kills() {
+    let Some(bivouac) = Bivouac::new("interrupt") else { return };
+    for signal in [Signal::INT, Signal::TERM] {
+        let polite = "trap 'echo asked; exit 5' INT; echo ready; while :; do sleep 0.05; done";
+        let mut run = Run::of(&bivouac, polite);
+        assert_eq!(run.line(), "ready");
+        run.told(signal);
+        assert_eq!(run.line(), "asked", "{signal:?}");
+        assert_eq!(run.code(), Some(5), "{signal:?}");
+    }
+    // Within the minute that it has.
+    let mut run = Run::of(&bivouac, STUBBORN);
+    assert_eq!(run.line(), "ready");
+    assert_eq!(run.interrupted_twice(), Some(137));
+    wait_for("nothing to be left", || {
+        (!bivouac.told(&["ps", "-a", "--json"]).0.contains("\"id\"")).then_some(())
+    });
+}
+
+/// What a command says on a terminal of its own, as `script` gives it one.
+fn on_a_terminal(bivouac: &Bivouac, arguments: &str) -> Option<String> {
+    let line =
+        format!("{} --state-dir {} {arguments}", env!("CARGO_BIN_EXE_bivouac"), bivouac.state.display());
+    let mut command = std::process::Command::new("script");
+    command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(support::root());
+    let mut session = match command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() {
+        Ok(session) => session,
+        Err(error) => {
+            println!("SKIPPED: {arguments}: no `script`: {error}");
+            return None;
+        }
+    };
+    // Its input stays open: at the end of it `script` types one of its own.
+    let mut said = String::new();
+    session.stdout.as_mut().unwrap().read_to_string(&mut said).unwrap();
+    let status = session.wait().unwrap();
+    assert!(status.success(), "{status}: {said}");
+    Some(said)
+}
+
+#[test]
+fn a_terminal_of_ones_own_for_a_task_and_for_a_command_in_it() {
+    let Some(bivouac) = Bivouac::new("terminal") else { return };
+    let inside =
+        "run --quiet -it -- sh -c 'tty; stty size >/dev/null && echo sized; test -t 0 && echo input'";
+    let Some(said) = on_a_terminal(&bivouac, inside) else { return };
+    assert_eq!(said, "/dev/pts/0\r\nsized\r\ninput\r\n");
+    let mut run = Run::of(&bivouac, STUBBORN);
+    assert_eq!(run.line(), "ready");
+    let Some(said) = on_a_terminal(&bivouac, "exec -it task sh -c 'tty; id -un'") else { return };
+    assert_eq!(said, "/dev/pts/0\r\nnobody\r\n");
+    assert_eq!(run.interrupted_twice(), Some(137));
+}
+
+#[test]
+fn prefixes_are_coloured_for_people_only() {
+    let Some(bivouac) = Bivouac::new("colour") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let task = |name: &str| {
+        let config = format!("config {{\ncommand = \"/bin/echo\"\nargs = [\"from {name}\"]\n}}");
+        format!("task \"{name}\" {{\ndriver = \"exec\"\n{config}\n}}\n")
+    };
+    let group = format!("group \"g\" {{\n{}{}}}\n", task("one"), task("other"));
+    let file = bivouac.state.join("job.nomad.hcl");
+    std::fs::write(&file, format!("job \"j\" {{\ntype = \"batch\"\n{group}}}\n")).unwrap();
+    let (plain, errors, code) = bivouac.told(&["run", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{errors}");
+    let mut lines: Vec<&str> = plain.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["one   | from one", "other | from other"]);
+    let Some(said) = on_a_terminal(&bivouac, &format!("run {}", file.display())) else { return };
+    assert!(said.contains("\u{1b}[") && said.contains("from one") && said.contains("from other"), "{said:?}");
+}

@@ -1,5 +1,8 @@
 //! The command line: one definition, from which help, man pages and completions come.
 
+#[cfg(test)]
+mod tests;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -46,9 +49,15 @@ pub(crate) enum Disk {
 pub(crate) enum Command {
     /// Run a job file, or a command after `--`; in the foreground, or with -d in the background.
     #[command(
-        after_help = "Examples:\n  bivouac run web.nomad.hcl\n  bivouac run -var port=8080 web.nomad.hcl\n  bivouac run -- /bin/date\n  bivouac run -it --memory 256m --volume /srv/data:/data:ro -- bash\n  bivouac run -d -volume data=/srv/data db.nomad.hcl\n\nCtrl-C stops gracefully, twice kills."
+        after_help = "Examples:\n  bivouac run web.nomad.hcl\n  bivouac run -var port=8080 web.nomad.hcl\n  bivouac run -- /bin/date\n  bivouac run -it --memory 256m --volume /srv/data:/data:ro -- bash\n  bivouac run -d -volume data=/srv/data db.nomad.hcl\n\nCtrl-C stops gracefully, twice kills.\n\nWith -d, a job that runs as it is asked for stays as it is, and one that differs is stopped and started anew\n(`bivouac plan` tells). A periodic job starts its runs when they are due; a parameterized one waits for\n`bivouac dispatch`. Runs in the foreground are independent of what runs in the background."
     )]
     Run(Box<Run>),
+    /// Keep the time of a periodic job (what `run -d` and `resume` start).
+    #[command(hide = true)]
+    Schedule {
+        /// The job.
+        name: String,
+    },
     /// Supervise an allocation that was prepared (what `run -d` and `resume` start).
     #[command(hide = true)]
     Supervise {
@@ -82,7 +91,7 @@ pub(crate) enum Command {
     Events(Events),
     /// Start a parameterized job with a payload and metadata.
     #[command(
-        after_help = "Examples:\n  bivouac dispatch -meta user=42 encode.nomad.hcl input.json\n  echo data | bivouac dispatch -d encode.nomad.hcl -"
+        after_help = "The job is a file, or the name of a job that `run -d` has written down.\n\nExamples:\n  bivouac run -d encode.nomad.hcl && bivouac dispatch -d -meta user=42 encode input.json\n  bivouac dispatch -meta user=42 encode.nomad.hcl input.json\n  echo data | bivouac dispatch -d encode.nomad.hcl -"
     )]
     Dispatch(Box<Dispatch>),
     /// Run one of the actions that a job file defines for a task; without a name, list them.
@@ -100,8 +109,15 @@ pub(crate) enum Command {
     Stats(Stats),
     /// Show a task, or with --plan what a job file would do.
     Inspect(Inspect),
-    /// Check a job file.
+    /// Check a job file: everything that can be told without the machine that is to run it.
     Validate(Validate),
+    /// Tell what `run -d` of a job file would start, stop and replace, and what differs from what runs.
+    #[command(
+        after_help = "Exit status: 0 when nothing would change, 1 when something would, 255 on an error.\n\nMarks: + starts or is new, - stops or goes, ~ differs, -/+ is stopped and started anew, = stays.\nValues of sensitive variables are not shown."
+    )]
+    Plan(Plan),
+    /// Make a first job file, or lay job files out.
+    Job(Job),
     /// Tell whether this host can run tasks, and what to do where it cannot.
     Doctor(Doctor),
     /// Remove runs that are over and what crashed ones have left. Volumes and sticky disks stay.
@@ -362,7 +378,7 @@ pub(crate) struct Dispatch {
     /// Give the job file a host volume, NAME=PATH[:ro].
     #[arg(short, long, value_name = "NAME=PATH")]
     pub(crate) volume: Vec<String>,
-    /// The job file.
+    /// The job file, or the name of a job that is written down.
     pub(crate) job: PathBuf,
     /// A file with the payload (`-` for standard input).
     pub(crate) payload: Option<PathBuf>,
@@ -486,6 +502,51 @@ pub(crate) struct Validate {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) variables: Variables,
+    /// Give the job file a host volume, NAME=PATH[:ro].
+    #[arg(short, long, value_name = "NAME=PATH")]
+    pub(crate) volume: Vec<String>,
+    /// The job file (`-` for standard input).
+    pub(crate) job: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Job {
+    #[command(subcommand)]
+    pub(crate) command: JobCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// Make a commented job file that runs as it is.
+    Init(Init),
+    /// Lay job files out anew, and name those that were not laid out; comments and line breaks stay.
+    #[command(
+        after_help = "Exit status: 0; with --check 1 when a file is not laid out; 125 when one cannot be read."
+    )]
+    Fmt(Fmt),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Its name; nothing that is there is overwritten.
+    #[arg(default_value = "example.nomad.hcl")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fmt {
+    /// Write nothing.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// The files (`-` lays standard input out, to standard output).
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// Look at the configuration of a Nomad client instead: a file, or a directory of `*.hcl`. Needs no agent.
     #[arg(long, value_name = "FILE")]
@@ -505,40 +566,11 @@ pub(crate) fn with_double_dashes(arguments: impl IntoIterator<Item = OsString>) 
                 ours = false;
             }
             let text = argument.to_str().unwrap_or_default();
-            let nomads = ["-var", "-var-file", "-volume", "-meta"];
+            let nomads = ["-var", "-var-file", "-volume", "-meta", "-check"];
             let nomads = nomads.iter().any(|name| {
                 text.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
             });
             if ours && nomads { OsString::from(format!("-{text}")) } else { argument }
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn nomads_spelling_of_variables_is_understood() {
-        let words = ["bivouac", "run", "-var", "a=b", "-var-file=x", "job.hcl", "--", "-var"];
-        let spelled = with_double_dashes(words.map(OsString::from));
-        assert_eq!(
-            spelled,
-            ["bivouac", "run", "--var", "a=b", "--var-file=x", "job.hcl", "--", "-var"].map(OsString::from)
-        );
-    }
-
-    #[test]
-    fn a_command_may_look_like_an_option() {
-        let cli = Cli::try_parse_from(["bivouac", "run", "--memory", "64m", "--", "-x", "--help"]).unwrap();
-        let Command::Run(run) = cli.command else { panic!("not run") };
-        assert_eq!(run.command, ["-x", "--help"].map(OsString::from));
-        assert_eq!(run.adhoc.memory.as_deref(), Some("64m"));
-    }
 }

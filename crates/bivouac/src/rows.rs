@@ -2,8 +2,10 @@
 
 use bivouac_runner::lifecycle::{Stage, Status as AllocStatus};
 use bivouac_runner::overview::Entry;
+use bivouac_runner::registry::Registered;
 use bivouac_runner::state::{Face, State, TaskState};
 use bivouac_shim::status::{Phase, Status};
+use jiff::Timestamp;
 use serde::Serialize;
 
 /// An allocation with its tasks.
@@ -19,6 +21,38 @@ pub(crate) struct AllocRow {
     pub(crate) supervised: bool,
     pub(crate) created: i64,
     pub(crate) tasks: Vec<TaskRow>,
+}
+
+/// A job that is started later.
+#[derive(Debug, Serialize)]
+pub(crate) struct JobRow {
+    pub(crate) job: String,
+    pub(crate) kind: &'static str,
+    pub(crate) supervised: bool,
+    pub(crate) next: Option<String>,
+    pub(crate) description: String,
+}
+
+impl JobRow {
+    pub(crate) fn of(job: &Registered, next: Option<Timestamp>, description: String) -> JobRow {
+        JobRow {
+            job: job.keep.id().to_owned(),
+            kind: if job.is_periodic() { "periodic" } else { "parameterized" },
+            supervised: job.supervised,
+            next: next.map(|next| format!("{next:.0}")),
+            description,
+        }
+    }
+
+    /// How it stands, in a few words.
+    pub(crate) fn state(&self) -> String {
+        match (self.kind, &self.next) {
+            ("parameterized", _) => "waits for dispatch".to_owned(),
+            _ if !self.supervised => "periodic, unsupervised".to_owned(),
+            (_, Some(next)) => format!("periodic, next {next}"),
+            (_, None) => "periodic, never".to_owned(),
+        }
+    }
 }
 
 /// A task.

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that writes for all others")]
 
 use crate::cli::Cli;
-use crate::rows::{AllocRow, TaskRow};
+use crate::rows::{AllocRow, JobRow, TaskRow};
 use anyhow::Result;
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::fingerprint::Health;
@@ -86,11 +86,18 @@ pub(crate) fn log_line(id: &str, task: &str, stream: &str, line: &[u8]) -> Resul
 }
 
 /// Allocations with their tasks, and runs of other faces.
-pub(crate) fn processes(rows: &[AllocRow], others: &[TaskRow], as_json: bool) -> Result<u8> {
+pub(crate) fn processes(rows: &[AllocRow], others: &[TaskRow], jobs: &[JobRow], as_json: bool) -> Result<u8> {
     if as_json {
-        return json(&serde_json::json!({ "allocations": rows, "others": others }));
+        return json(&serde_json::json!({ "allocations": rows, "others": others, "jobs": jobs }));
     }
     let mut table = table(&["ID", "NAME", "STATE", "PID", "RESTARTS", "COMMAND"]);
+    for job in jobs {
+        let mut state = job.state();
+        if !job.description.is_empty() {
+            state = format!("{state}: {}", job.description);
+        }
+        table.add_row([String::new(), job.job.clone(), state, String::new(), String::new(), String::new()]);
+    }
     for row in rows {
         let state = if row.description.is_empty() {
             row.state()

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod constraint;
+mod cron;
 mod decode;
 mod diagnostic;
 mod duration;
@@ -26,6 +27,7 @@ mod validate;
 mod value;
 mod variables;
 
+pub use cron::{Cron, Day};
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use files::{FileAccess, FolderFiles};
 pub use format::format;

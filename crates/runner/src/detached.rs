@@ -6,6 +6,8 @@ use crate::disks;
 use crate::events::{Happening, Kind};
 use crate::foreground::RunError;
 use crate::lifecycle::Status;
+use crate::network::Settings;
+use crate::registry::Submission;
 use crate::relay::wait;
 use crate::state::{Care, Face, Home, Keep, OnBoot, Plan, State, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor};
@@ -14,7 +16,7 @@ use bivouac_driver::engine::{Engine, Started};
 use bivouac_driver::request::{LogFiles, LogName, Output, TaskStreams};
 use bivouac_sys::exec::StringArray;
 use bivouac_sys::spawn::{Spawn, spawn};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -40,23 +42,33 @@ pub enum Answer {
     },
 }
 
+/// What comes with an allocation that is started in the background.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Whether it comes back after a reboot.
+    pub on_boot: OnBoot,
+    /// The operator's configuration, if it was named.
+    pub config: Option<&'a Path>,
+    /// The job that it belongs to.
+    pub submission: Option<&'a Submission>,
+    /// How networks are made.
+    pub network: &'a Settings,
+}
+
 /// Writes an allocation down, so that a supervisor can take it up: directories, plan.
 ///
 /// # Errors
 /// [`RunError`]; nothing is left then.
-pub fn prepare(
-    home: &Home,
-    allocation: &Allocation,
-    on_boot: OnBoot,
-    config: Option<&Path>,
-) -> Result<Keep, RunError> {
+pub fn prepare(home: &Home, allocation: &Allocation, terms: Terms<'_>) -> Result<Keep, RunError> {
     let keep = home.keep(&allocation.id);
     let plan = Plan {
         version: VERSION,
         allocation: allocation.clone(),
-        on_boot,
+        on_boot: terms.on_boot,
         face: Face::Detached,
-        config: config.map(Path::to_owned),
+        config: terms.config.map(Path::to_owned),
+        submission: terms.submission.cloned(),
+        network: terms.network.clone(),
     };
     let made = keep.make().and_then(|_lock| {
         keep.write_plan(&plan, Care::Synced)?;
@@ -83,18 +95,59 @@ pub fn prepare(
 /// # Errors
 /// [`RunError::Kernel`] when there is no such process.
 pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
-    let kernel = |what| move |errno| RunError::Kernel { what, errno };
-    let failed = kernel("start a supervisor");
-    let null = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-    let log = open_log(keep).map_err(failed)?;
+    listen(engine, home, keep, "supervise")
+}
+
+/// Starts the scheduler of a registered job and waits until it is at its work.
+///
+/// # Errors
+/// [`RunError::Kernel`] when there is no such process.
+pub fn launch_scheduler(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
+    listen(engine, home, keep, "schedule")
+}
+
+/// Starts a supervisor for a prepared allocation; how that goes stands in its state.
+pub(crate) fn launch_unheard(engine: &Engine, home: &Home, keep: &Keep) -> Result<(), RunError> {
+    start(engine, home, keep, "supervise", null().map_err(failed)?.as_fd())
+}
+
+fn listen(engine: &Engine, home: &Home, keep: &Keep, command: &str) -> Result<Answer, RunError> {
     let (mut reader, writer) = std::io::pipe()
         .map_err(|error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))?;
+    start(engine, home, keep, command, writer.as_fd())?;
+    drop(writer);
+    let mut answer = Vec::new();
+    let _ = reader.read_to_end(&mut answer);
+    Ok(serde_json::from_slice(&answer).unwrap_or_else(|_| Answer::Failed {
+        text: format!("its supervisor died; see {}", keep.path().join("supervisor.log").display()),
+        exit_code: 125,
+    }))
+}
+
+fn failed(errno: rustix::io::Errno) -> RunError {
+    RunError::Kernel { what: "start a supervisor", errno }
+}
+
+fn null() -> Result<OwnedFd, rustix::io::Errno> {
+    openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Starts ourselves, with one of the hidden commands.
+fn start(
+    engine: &Engine,
+    home: &Home,
+    keep: &Keep,
+    command: &str,
+    answer: BorrowedFd<'_>,
+) -> Result<(), RunError> {
+    let (null, log) = (null().map_err(failed)?, open_log(keep).map_err(failed)?);
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
     let arguments = StringArray::new(vec![
         text(b"bivouac"),
         text(b"--state-dir"),
         text(home.path().as_os_str().as_bytes()),
-        text(b"supervise"),
+        text(command.as_bytes()),
+        text(b"--"),
         text(keep.id().as_bytes()),
     ]);
     // The one thing of the caller's environment that a supervisor may need: where the shim lies.
@@ -112,18 +165,12 @@ pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunEr
         program: c"/proc/self/exe",
         arguments: &arguments,
         environment: &environment,
-        descriptors: &[null.as_fd(), writer.as_fd(), log.as_fd()],
+        descriptors: &[null.as_fd(), answer, log.as_fd()],
         cgroup: entrance.unified.as_ref().map(AsFd::as_fd),
         tasks: &tasks,
     })
     .map_err(failed)?;
-    drop(writer);
-    let mut answer = Vec::new();
-    let _ = reader.read_to_end(&mut answer);
-    Ok(serde_json::from_slice(&answer).unwrap_or_else(|_| Answer::Failed {
-        text: format!("its supervisor died; see {}", keep.path().join("supervisor.log").display()),
-        exit_code: 125,
-    }))
+    Ok(())
 }
 
 fn open_log(keep: &Keep) -> Result<OwnedFd, rustix::io::Errno> {
@@ -206,10 +253,10 @@ impl Waiting {
 }
 
 /// Tells whoever waits, and closes the way there.
-fn answer(answer: &Answer) {
+pub(crate) fn answer(answer: &Answer) {
     let bytes = serde_json::to_vec(answer).unwrap_or_default();
     let _ = std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush());
-    if let Ok(null) = openat(CWD, c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+    if let Ok(null) = null() {
         // Whoever waits sees the end of the pipe. Should this fail, it sees it when we end.
         let _ = rustix::stdio::dup2_stdout(null);
     }

@@ -6,13 +6,17 @@ use crate::console::{Colour, Prefixer};
 use crate::disks;
 use crate::events::Happening;
 use crate::lifecycle::{Delay, Manner};
+use crate::machine::Machine;
+use crate::planning::Payload;
+use crate::registry::Submission;
 use crate::relay::{Attach, Ready, Relay, Sink, terminal_size, wait};
 use crate::restart::NO_RESTARTS;
+use crate::schedule::Schedule;
 use crate::state::{Care, Face, Home, OnBoot, Plan, State, StateError, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor, Token};
-use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, Started};
 use bivouac_driver::request::{Streams, TaskStreams};
+use jiff::Timestamp;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::io::Write;
@@ -98,35 +102,128 @@ impl RunError {
 /// # Errors
 /// [`RunError`]; nothing of the run is left then.
 pub fn run(
-    engine: &Engine,
-    operator: &OperatorConfig,
-    home: &Home,
+    host: Host<'_>,
     allocations: &[Allocation],
     show: Show,
     directory: Directory,
 ) -> Result<u8, RunError> {
-    let result = supervise(engine, operator, home, allocations, show);
-    for allocation in allocations {
-        let removed = match directory {
-            Directory::Removed => {
-                disks::put_back(home, allocation).and_then(|()| allocation.remove_directories())
-            }
-            Directory::Kept => Ok(()),
-        };
-        let forgotten = home.keep(&allocation.id).remove().map_err(PlanError::other);
-        for error in [removed, forgotten].into_iter().filter_map(Result::err) {
-            remark(show.remarks, &error.to_string());
-        }
+    let mut made = Vec::new();
+    let source = Source { source: None, directory };
+    let result = supervise(host, allocations, show, source, &mut made);
+    for allocation in &made {
+        clean_up(host.home, allocation, show, directory);
     }
     result
 }
 
-fn supervise(
-    engine: &Engine,
-    operator: &OperatorConfig,
-    home: &Home,
+/// Starts the runs of a periodic job when they are due, until it is told to stop; then they end, and it does.
+///
+/// # Errors
+/// [`RunError`], when it could not begin.
+pub fn run_periodic(
+    host: Host<'_>,
+    submission: &Submission,
+    show: Show,
+    directory: Directory,
+) -> Result<u8, RunError> {
+    let mut made = Vec::new();
+    let source = Source { source: Some(Periodic::new(host, submission)?), directory };
+    // What it would start: for the names, and so that what cannot be planned fails now.
+    let sample = submission.allocations(host.home, &host.machine.volumes, None)?;
+    let labels = labels(&sample);
+    let result = supervise_labelled(host, &[], labels, show, source, &mut made);
+    for allocation in &made {
+        clean_up(host.home, allocation, show, directory);
+    }
+    result
+}
+
+/// What runs things.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// What the operator says.
+    pub machine: &'a Machine,
+    /// The state directory.
+    pub home: &'a Home,
+}
+
+/// Where further allocations come from, and what becomes of those that are over.
+struct Source<'a> {
+    source: Option<Periodic<'a>>,
+    directory: Directory,
+}
+
+/// A periodic job in the foreground.
+struct Periodic<'a> {
+    host: Host<'a>,
+    submission: &'a Submission,
+    schedule: Schedule,
+    prohibit_overlap: bool,
+    until: Timestamp,
+}
+
+impl<'a> Periodic<'a> {
+    fn new(host: Host<'a>, submission: &'a Submission) -> Result<Periodic<'a>, RunError> {
+        let Some(periodic) = &submission.job.periodic else {
+            return Err(PlanError::Other(format!("job {:?} is not periodic", submission.job.id)).into());
+        };
+        let schedule = Schedule::of(periodic)?;
+        let prohibit_overlap = periodic.prohibit_overlap;
+        Ok(Periodic { host, submission, schedule, prohibit_overlap, until: Timestamp::now() })
+    }
+
+    fn due(&self) -> Option<Timestamp> {
+        let enabled = self.submission.job.periodic.as_ref().is_some_and(|periodic| periodic.enabled);
+        enabled.then(|| self.schedule.next(self.until)).flatten()
+    }
+
+    fn take(&mut self, due: Timestamp) -> Result<Vec<Allocation>, PlanError> {
+        self.until = Timestamp::now().max(due);
+        let payload = Payload { bytes: Vec::new(), parent: self.submission.job.id.clone() };
+        let job = crate::periodic::child(&self.submission.job, due);
+        let submission = Submission { job, volumes: self.submission.volumes.clone() };
+        submission.allocations(self.host.home, &self.host.machine.volumes, Some(&payload))
+    }
+}
+
+/// Removes what is left of an allocation that is over.
+fn clean_up(home: &Home, allocation: &Allocation, show: Show, directory: Directory) {
+    let removed = match directory {
+        Directory::Removed => {
+            disks::put_back(home, allocation).and_then(|()| allocation.remove_directories())
+        }
+        Directory::Kept => Ok(()),
+    };
+    let forgotten = home.keep(&allocation.id).remove().map_err(PlanError::other);
+    for error in [removed, forgotten].into_iter().filter_map(Result::err) {
+        remark(show.remarks, &error.to_string());
+    }
+}
+
+fn labels(allocations: &[Allocation]) -> Vec<String> {
+    allocations.iter().flat_map(|allocation| &allocation.tasks).map(|task| task.label.clone()).collect()
+}
+
+fn supervise<'a>(
+    host: Host<'a>,
     allocations: &[Allocation],
     show: Show,
+    source: Source<'a>,
+    made: &mut Vec<Allocation>,
+) -> Result<u8, RunError> {
+    supervise_labelled(host, allocations, labels(allocations), show, source, made)
+}
+
+/// `made` is what is left to be removed in the end.
+fn supervise_labelled<'a>(
+    host: Host<'a>,
+    allocations: &[Allocation],
+    labels: Vec<String>,
+    show: Show,
+    source: Source<'a>,
+    made: &mut Vec<Allocation>,
 ) -> Result<u8, RunError> {
     let kernel = |what| move |errno| RunError::Kernel { what, errno };
     bivouac_sys::signal::block_all().map_err(kernel("block signals"))?;
@@ -134,25 +231,34 @@ fn supervise(
         .map_err(kernel("wait for signals"))?;
     let mut supervisors = Vec::new();
     for allocation in allocations {
-        let keep = home.keep(&allocation.id);
-        let lock = keep.make()?;
-        let plan = Plan {
-            version: VERSION,
-            allocation: allocation.clone(),
-            on_boot: OnBoot::Forget,
-            face: Face::Foreground,
-            config: None,
-        };
-        // From now on others know of it, should we be killed.
-        keep.write_plan(&plan, Care::Cached)?;
-        keep.write(&State::fresh(&plan), Care::Cached)?;
-        allocation.make_directories()?;
-        allocation.gather_secrets()?;
-        disks::take(home, allocation)?;
-        allocation.plant()?;
-        supervisors.push(Supervisor::new(engine, operator, plan, keep, lock)?);
+        made.push(allocation.clone());
+        supervisors.push(prepare(host, allocation)?);
     }
-    Foreground { console: Console::new(allocations, show), supervisors, signals, asked_to_stop: 0 }.follow()
+    let console = Console::new(labels, show);
+    Foreground { host, console, supervisors, signals, asked_to_stop: 0, source, made }.follow()
+}
+
+/// Everything that must be there before an allocation's supervisor can begin.
+fn prepare<'a>(host: Host<'a>, allocation: &Allocation) -> Result<Supervisor<'a>, RunError> {
+    let keep = host.home.keep(&allocation.id);
+    let lock = keep.make()?;
+    let plan = Plan {
+        version: VERSION,
+        allocation: allocation.clone(),
+        on_boot: OnBoot::Forget,
+        face: Face::Foreground,
+        config: None,
+        submission: None,
+        network: host.machine.network.clone(),
+    };
+    // From now on others know of it, should we be killed.
+    keep.write_plan(&plan, Care::Cached)?;
+    keep.write(&State::fresh(&plan), Care::Cached)?;
+    allocation.make_directories()?;
+    allocation.gather_secrets()?;
+    disks::take(host.home, allocation)?;
+    allocation.plant()?;
+    Ok(Supervisor::new(host.engine, &host.machine.operator, plan, keep, lock)?)
 }
 
 /// The streams of all tasks, and remarks about them.
@@ -165,12 +271,7 @@ struct Console {
 }
 
 impl Console {
-    fn new(allocations: &[Allocation], show: Show) -> Console {
-        let labels: Vec<String> = allocations
-            .iter()
-            .flat_map(|allocation| &allocation.tasks)
-            .map(|task| task.label.clone())
-            .collect();
+    fn new(labels: Vec<String>, show: Show) -> Console {
         let width = labels.iter().map(String::len).max().unwrap_or(0);
         Console { show, relay: Relay::default(), names: (labels.len() > 1).then_some(width), labels }
     }
@@ -238,7 +339,10 @@ pub(crate) fn alone(relay: &mut Relay, attach: Attach) -> std::io::Result<Stream
     Ok(Streams::Files { stdin, stdout: Some(stdout), stderr: Some(stderr) })
 }
 
-struct Foreground<'a> {
+struct Foreground<'a, 'm> {
+    host: Host<'a>,
+    source: Source<'a>,
+    made: &'m mut Vec<Allocation>,
     console: Console,
     supervisors: Vec<Supervisor<'a>>,
     signals: OwnedFd,
@@ -252,14 +356,16 @@ enum Waited {
     Stream(Ready),
 }
 
-impl Foreground<'_> {
+impl Foreground<'_, '_> {
     fn follow(mut self) -> Result<u8, RunError> {
         for supervisor in &mut self.supervisors {
             supervisor.begin(&mut self.console);
         }
         let mut over_since: Option<Instant> = None;
         loop {
-            if self.supervisors.iter().all(Supervisor::is_over) {
+            self.take_due();
+            let waits = self.source.source.is_some() && self.asked_to_stop == 0;
+            if !waits && self.supervisors.iter().all(Supervisor::is_over) {
                 let since = *over_since.get_or_insert_with(Instant::now);
                 if self.console.relay.is_drained() || since.elapsed() > DRAIN {
                     break;
@@ -269,6 +375,53 @@ impl Foreground<'_> {
         }
         self.console.relay.finish();
         self.outcome()
+    }
+
+    /// Starts what is due of a periodic job, and lets go of what is over.
+    fn take_due(&mut self) {
+        let Some(source) = &mut self.source.source else { return };
+        let over = self.supervisors.extract_if(.., |supervisor| supervisor.is_over());
+        for supervisor in over.collect::<Vec<_>>() {
+            let id = supervisor.plan().allocation.id.clone();
+            if let Some((task, error)) = supervisor.failure() {
+                let label = self.console.label(&supervisor.plan().allocation, *task);
+                remark(self.console.show.remarks, &format!("{label}: {error}"));
+            }
+            drop(supervisor);
+            for allocation in self.made.extract_if(.., |allocation| allocation.id == id) {
+                clean_up(self.host.home, &allocation, self.console.show, self.source.directory);
+            }
+        }
+        let due = source.due().filter(|due| *due <= Timestamp::now());
+        let Some(due) = due.filter(|_| self.asked_to_stop == 0) else { return };
+        let remarks = self.console.show.remarks;
+        if source.prohibit_overlap && !self.supervisors.is_empty() {
+            source.until = Timestamp::now().max(due);
+            return remark(remarks, &format!("left out {due}: the run before it is not over"));
+        }
+        match source.take(due) {
+            Ok(allocations) => {
+                for allocation in allocations {
+                    self.made.push(allocation.clone());
+                    match prepare(self.host, &allocation) {
+                        Ok(mut supervisor) => {
+                            supervisor.begin(&mut self.console);
+                            self.supervisors.push(supervisor);
+                        }
+                        Err(error) => remark(remarks, &error.to_string()),
+                    }
+                }
+            }
+            Err(error) => remark(remarks, &format!("cannot start what is due at {due}: {error}")),
+        }
+    }
+
+    /// How long to wait for what is due next: less than it takes, since the clock may be set meanwhile.
+    fn until_due(&self) -> Option<Duration> {
+        const OFTEN_ENOUGH: Duration = Duration::from_secs(60);
+        let due = self.source.source.as_ref()?.due()?;
+        let left = due.duration_since(Timestamp::now());
+        Some(Duration::try_from(left).unwrap_or(Duration::ZERO).min(OFTEN_ENOUGH) + Duration::from_millis(1))
     }
 
     fn outcome(&self) -> Result<u8, RunError> {
@@ -296,7 +449,7 @@ impl Foreground<'_> {
             tokens.push(Waited::Stream(ready));
             fds.push(fd);
         }
-        let patience = self.supervisors.iter().filter_map(Supervisor::patience).min();
+        let patience = self.supervisors.iter().filter_map(Supervisor::patience).chain(self.until_due()).min();
         let patience = if over { Some(DRAIN / 10) } else { patience };
         let hot = wait(&fds, patience).map_err(|errno| RunError::Kernel { what: "wait for tasks", errno })?;
         drop(fds);

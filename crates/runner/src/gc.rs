@@ -8,7 +8,7 @@
 use crate::allocation::{PlanError, SECRETS, is_ours};
 use crate::overview::{Entry, all};
 use crate::state::{Face, Home, Keep, OnBoot, StateError};
-use crate::{disks, network};
+use crate::{disks, network, registry};
 use bivouac_driver::engine::{Engine, EngineError, Standing};
 use bivouac_shim::recover::RecoverError;
 use std::path::Path;
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// A directory without a state that is older than this was left by a start that was cut short.
 const SETTLED: Duration = Duration::from_secs(60);
+
+/// How long a supervisor that has nothing left to do may take to end.
+const LEAVES: Duration = Duration::from_secs(10);
 
 /// What a collection did.
 #[derive(Debug, Default)]
@@ -45,7 +48,9 @@ pub fn collect(engine: &Engine, home: &Home) -> Result<Collected, GcError> {
     let mut collected = Collected { removed: engine.gc()?, kept: Vec::new() };
     let (entries, unreadable) = all(home)?;
     collected.kept.extend(unreadable.iter().map(|error| ("an allocation".to_owned(), error.to_string())));
-    for entry in entries.into_iter().filter(|entry| !entry.supervised) {
+    // A supervisor in the background ends as soon as its allocation is over: `stop` and then `gc` finds it on its way.
+    let ends = |entry: &Entry| entry.state.face == Face::Detached && entry.state.machine.is_over();
+    for entry in entries.into_iter().filter(|entry| !entry.supervised || ends(entry)) {
         let id = entry.state.id.clone();
         match allocation(engine, home, &entry) {
             Ok(Done::Removed) => collected.removed.push(id),
@@ -65,7 +70,35 @@ pub fn collect(engine: &Engine, home: &Home) -> Result<Collected, GcError> {
         }
     }
     runs(engine, home, &mut collected)?;
+    jobs(home, &mut collected)?;
     Ok(collected)
+}
+
+/// Removes one allocation that is over, with what an earlier run left to the next.
+///
+/// # Errors
+/// What could not be removed.
+pub fn one(engine: &Engine, home: &Home, entry: &Entry) -> Result<(), PlanError> {
+    allocation(engine, home, entry).map(drop)
+}
+
+/// Schedulers that an earlier boot ended for good.
+fn jobs(home: &Home, collected: &mut Collected) -> Result<(), StateError> {
+    let (jobs, unreadable) = registry::all(home)?;
+    collected.kept.extend(unreadable.iter().map(|error| ("a job".to_owned(), error.to_string())));
+    for job in jobs.into_iter().filter(|job| job.is_periodic() && !job.supervised) {
+        let name = job.keep.id().to_owned();
+        if job.comes_back() {
+            let why = "its scheduler has died; `bivouac resume` takes it up again".to_owned();
+            collected.kept.push((name, why));
+            continue;
+        }
+        match job.keep.lock().and_then(|_lock| job.keep.remove()) {
+            Ok(()) => collected.removed.push(name),
+            Err(error) => collected.kept.push((name, error.to_string())),
+        }
+    }
+    Ok(())
 }
 
 enum Done {
@@ -74,7 +107,7 @@ enum Done {
 }
 
 fn allocation(engine: &Engine, home: &Home, entry: &Entry) -> Result<Done, PlanError> {
-    let Ok(_lock) = entry.keep.lock() else { return Ok(Done::Left(None)) };
+    let Ok(_lock) = entry.keep.lock_within(LEAVES) else { return Ok(Done::Left(None)) };
     let plan = match entry.keep.plan() {
         Ok(plan) => plan,
         // Somebody else was quicker.
@@ -98,7 +131,7 @@ fn allocation(engine: &Engine, home: &Home, entry: &Entry) -> Result<Done, PlanE
         }
     }
     if let Some(attached) = &entry.state.network {
-        network::tear_down(attached, &network::Settings::default()).map_err(PlanError::other)?;
+        network::tear_down(attached, &plan.network).map_err(PlanError::other)?;
     }
     disks::put_back(home, &plan.allocation)?;
     plan.allocation.remove_directories()?;

@@ -57,6 +57,7 @@ pub fn support() -> Support {
         Feature::Check,
         Feature::Action,
         Feature::Parameterized,
+        Feature::Periodic,
         Feature::MaxRunDuration,
         Feature::ShutdownDelay,
         Feature::StickyDisk,

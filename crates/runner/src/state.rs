@@ -1,7 +1,7 @@
 //! What is kept on disk: plans, how things stand, and the locks of supervisors.
 //!
 //! Below the state directory: `allocs/<id>` (the tasks' own directories), `state/<id>` (`plan.json`, `state.json`,
-//! `lock`, `control`), `volumes/<name>` and `disks/<job>.<group>[<index>]`. Every file is written beside its place,
+//! `lock`, `control`), `jobs/<name>` (what is started later), `volumes/<name>` and `disks/<job>.<group>[<index>]`. Every file is written beside its place,
 //! synced where it must survive the machine, and renamed. Whoever holds `lock` is the supervisor.
 
 use crate::allocation::Allocation;
@@ -9,7 +9,8 @@ use crate::checks::Health;
 use crate::disk_limit::Way;
 use crate::events::Journal;
 use crate::lifecycle::{Machine, Status};
-use crate::network::Attached;
+use crate::network::{Attached, Settings};
+use crate::registry::Submission;
 use bivouac_shim::process::{Moment, ProcessId, boot_id};
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
@@ -126,6 +127,11 @@ impl Home {
         Keep { id: id.to_owned(), path: self.path.join("state").join(id) }
     }
 
+    /// Where a job of this name is written down, if it is started later.
+    pub fn job(&self, name: &str) -> Keep {
+        Keep { id: name.to_owned(), path: self.path.join("jobs").join(escaped(name)) }
+    }
+
     /// Named volumes.
     pub fn volumes(&self) -> PathBuf {
         self.path.join("volumes")
@@ -141,16 +147,56 @@ impl Home {
     /// # Errors
     /// [`StateError::File`].
     pub fn list(&self) -> Result<Vec<Keep>, StateError> {
-        let path = self.path.join("state");
-        let entries = match std::fs::read_dir(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed("list", &path))?,
-        };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<String> = names.collect();
-        names.sort_unstable();
-        Ok(names.iter().map(|name| self.keep(name)).collect())
+        Ok(names(&self.path.join("state"))?.iter().map(|name| self.keep(name)).collect())
     }
+
+    /// Every job that is written down, sorted.
+    ///
+    /// # Errors
+    /// [`StateError::File`].
+    pub fn jobs(&self) -> Result<Vec<Keep>, StateError> {
+        let keep = |name: String| Keep { id: unescaped(&name), path: self.path.join("jobs").join(name) };
+        Ok(names(&self.path.join("jobs"))?.into_iter().map(keep).collect())
+    }
+}
+
+/// The names in a directory, sorted; none when it is not there.
+fn names(path: &Path) -> Result<Vec<String>, StateError> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("list", path))?,
+    };
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Any text as one file name, each as its own: what is not plain is written as `%` and two digits.
+fn escaped(text: &str) -> String {
+    let plain = |at: usize, byte: u8| {
+        byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || (byte == b'.' && at > 0)
+    };
+    let name: String = text
+        .bytes()
+        .enumerate()
+        .map(|(at, byte)| if plain(at, byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
+    if name.is_empty() { "%".to_owned() } else { name }
+}
+
+/// The text that became this file name.
+fn unescaped(name: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        let digits = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.extend(digits);
+        rest = after.get(2..).unwrap_or("");
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// What is known of one allocation.
@@ -192,10 +238,18 @@ impl Keep {
     /// # Errors
     /// [`StateError::Supervised`].
     pub fn lock(&self) -> Result<Lock, StateError> {
+        self.lock_within(LOOKED_AT)
+    }
+
+    /// Takes the lock, and waits so long for whoever has it.
+    ///
+    /// # Errors
+    /// [`StateError::Supervised`].
+    pub(crate) fn lock_within(&self, patience: Duration) -> Result<Lock, StateError> {
         let path = self.path.join("lock");
         let options = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&path);
         let file = options.map_err(failed("open", &path))?;
-        let end = Instant::now() + LOOKED_AT;
+        let end = Instant::now() + patience;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Lock { _file: file }),
@@ -288,6 +342,12 @@ pub struct Plan {
     pub face: Face,
     /// The operator's configuration, if it was named.
     pub config: Option<PathBuf>,
+    /// The job that it belongs to, as it was asked for; nothing for a command.
+    #[serde(default)]
+    pub submission: Option<Submission>,
+    /// How its network is made, and unmade by whoever comes after a crash.
+    #[serde(default)]
+    pub network: Settings,
 }
 
 /// What a reboot means to an allocation.
@@ -410,7 +470,12 @@ impl State {
 }
 
 /// Writes a document beside its place and renames it there.
-fn write<T: Serialize>(directory: &Path, name: &str, value: &T, care: Care) -> Result<(), StateError> {
+pub(crate) fn write<T: Serialize>(
+    directory: &Path,
+    name: &str,
+    value: &T,
+    care: Care,
+) -> Result<(), StateError> {
     let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
     let damaged =
         |error: serde_json::Error| StateError::Damaged { path: path.clone(), text: error.to_string() };
@@ -435,7 +500,7 @@ fn write<T: Serialize>(directory: &Path, name: &str, value: &T, care: Care) -> R
 }
 
 /// Reads a document of this or an earlier version.
-fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
@@ -480,6 +545,15 @@ mod tests {
         write(dir.path(), "x.json", &later, Care::Cached).unwrap();
         assert!(matches!(read::<Sample>(&path), Err(StateError::Newer { .. })));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn any_name_is_one_file_name_and_comes_back() {
+        for text in ["web", "a.b-c_d", "..", ".x", "", "ä ö", "a%2Fb", "a/b", "x\ny"] {
+            let name = escaped(text);
+            assert!(!name.contains('/') && !name.starts_with('.') && !name.is_empty(), "{name}");
+            assert_eq!(unescaped(&name), text);
+        }
     }
 
     #[test]

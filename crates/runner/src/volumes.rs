@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> Result<(String, HostVolume), PlanError> {
 }
 
 /// A name that is one plain file name.
-fn check_name(name: &str) -> Result<(), PlanError> {
+pub(crate) fn check_name(name: &str) -> Result<(), PlanError> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '[' | ']');
     if name.is_empty() || name.len() > 128 || name.starts_with('.') || !name.chars().all(plain) {
         let text = format!(

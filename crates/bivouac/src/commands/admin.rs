@@ -1,13 +1,13 @@
 //! Commands about the machine and the files: plans, checks, volumes, garbage.
 
 use super::tasks::run_of;
-use super::{configuration, engine, home, load, operator, plan};
-use crate::cli::{Cli, Doctor, Inspect, Validate, Volume, VolumeCommand};
+use super::{configuration, engine, home, load, machine};
+use crate::cli::{Cli, Doctor, Inspect, Volume, VolumeCommand};
 use crate::ui;
 use anyhow::{Result, bail};
 use bivouac_driver::engine::Places;
 use bivouac_runner::overview::{self, FindError};
-use bivouac_runner::{gc, volumes};
+use bivouac_runner::{gc, registry, volumes};
 use std::path::Path;
 
 pub(super) fn inspect(cli: &Cli, inspect: &Inspect) -> Result<u8> {
@@ -24,11 +24,11 @@ pub(super) fn inspect(cli: &Cli, inspect: &Inspect) -> Result<u8> {
             Err(error) => Err(error.into()),
         };
     }
-    let operator = operator(configuration(cli).as_deref())?;
+    let machine = machine(configuration(cli).as_deref())?;
     let outcome = load(Path::new(&inspect.what), &inspect.variables)?;
-    for allocation in plan(&home, &outcome, &inspect.volume, None)? {
+    for allocation in registry::allocations(&outcome, &home, &inspect.volume, &machine.volumes, None)? {
         for (index, task) in allocation.tasks.iter().enumerate() {
-            let rehearsed = engine.rehearse(&operator, &allocation.request(index)?)?;
+            let rehearsed = engine.rehearse(&machine.operator, &allocation.request(index)?)?;
             let survey = bivouac_sandbox::survey::Survey::for_rehearsal(&rehearsed.sandbox)?;
             let plan =
                 bivouac_sandbox::plan::Plan::for_sandbox(&rehearsed.sandbox, &survey, engine.features())?;
@@ -38,17 +38,11 @@ pub(super) fn inspect(cli: &Cli, inspect: &Inspect) -> Result<u8> {
     Ok(0)
 }
 
-pub(super) fn validate(validate: &Validate) -> Result<u8> {
-    let outcome = load(&validate.job, &validate.variables)?;
-    ui::note(&format!("{}: job {:?} is valid", validate.job.display(), outcome.job.id));
-    Ok(0)
-}
-
 pub(super) fn doctor(cli: &Cli, doctor: &Doctor) -> Result<u8> {
     if let Some(path) = &doctor.nomad {
         return super::nomad::doctor(path, doctor.json);
     }
-    let operator = operator(configuration(cli).as_deref())?;
+    let operator = machine(configuration(cli).as_deref())?.operator;
     let evidence = bivouac_driver::fingerprint::Evidence::of_host(&Places::usual().shim);
     ui::doctor(&evidence.health(), &operator, doctor.json)
 }

@@ -2,26 +2,23 @@
 
 mod admin;
 mod files;
+mod job;
 mod nomad;
 mod output;
 mod run;
 mod tasks;
 mod top;
 
-use crate::cli::{Cli, Command, Disk, Variables};
+use crate::cli::{Cli, Command, Disk, Job, JobCommand, Variables};
 use crate::ui;
 use anyhow::{Context, Result};
-use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, Places};
 use bivouac_driver::options::Value;
 use bivouac_jobspec::Outcome;
-use bivouac_runner::allocation::{self, Allocation};
 use bivouac_runner::disk_limit::Way;
 use bivouac_runner::load::Origin;
-use bivouac_runner::node::Node;
-use bivouac_runner::planning::{self, Payload, Scene};
+use bivouac_runner::machine::Machine;
 use bivouac_runner::state::Home;
-use bivouac_runner::volumes;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +30,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
     match &cli.command {
         Command::Run(run) => run::run(&cli, run),
         Command::Supervise { id } => run::supervise(&cli, id),
+        Command::Schedule { name } => run::schedule(&cli, name),
         Command::Resume => run::resume(&cli),
         Command::Ps(listing) => tasks::ps(&cli, listing),
         Command::Exec(exec) => tasks::exec(&cli, exec),
@@ -48,7 +46,10 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Fs(fs) => files::fs(&cli, fs),
         Command::Cp(cp) => files::cp(&cli, cp),
         Command::Inspect(inspect) => admin::inspect(&cli, inspect),
-        Command::Validate(validate) => admin::validate(validate),
+        Command::Validate(validate) => job::validate(&cli, validate),
+        Command::Plan(plan) => job::plan(&cli, plan),
+        Command::Job(Job { command: JobCommand::Init(init) }) => job::init(init),
+        Command::Job(Job { command: JobCommand::Fmt(fmt) }) => job::fmt(fmt),
         Command::Doctor(doctor) => admin::doctor(&cli, doctor),
         Command::Volume(volume) => admin::volume(&cli, volume),
         Command::Gc => admin::gc(&cli),
@@ -77,10 +78,14 @@ fn configuration(cli: &Cli) -> Option<PathBuf> {
 }
 
 /// What it says; without a file, the defaults.
-fn operator(path: Option<&Path>) -> Result<OperatorConfig> {
-    let Some(path) = path else { return Ok(OperatorConfig::decode(&Value::Map(Vec::new()))?) };
-    let value = bivouac_runner::load::operator(path)?;
-    OperatorConfig::decode(&value).with_context(|| format!("in {}", path.display()))
+fn machine(path: Option<&Path>) -> Result<Machine> {
+    let empty = Value::Map(Vec::new());
+    let tree = path.map(bivouac_runner::load::operator).transpose()?.unwrap_or(empty);
+    let machine = Machine::of(tree).map_err(anyhow::Error::msg);
+    match path {
+        Some(path) => machine.with_context(|| format!("in {}", path.display())),
+        None => machine,
+    }
 }
 
 fn load(job: &Path, variables: &Variables) -> Result<Outcome> {
@@ -101,25 +106,13 @@ fn load(job: &Path, variables: &Variables) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The allocations of a job; `volumes` are `NAME=PATH[:ro]` and come before those that Bivouac keeps.
-fn plan(
-    home: &Home,
-    outcome: &Outcome,
-    volumes: &[String],
-    payload: Option<&Payload>,
-) -> Result<Vec<Allocation>> {
-    let mut known = volumes::known(home)?;
-    for text in volumes {
-        let (name, volume) = volumes::parse(text)?;
-        known.insert(name, volume);
-    }
-    let scene = Scene {
-        node: &Node::of_this_machine(),
-        state_dir: home.path(),
-        volumes: &known,
-        payload,
-        disk: home.disk(),
-        new_id: &allocation::new_id,
+/// Volumes of the command line, with absolute paths: whoever takes them up later stands elsewhere.
+fn absolute(volumes: &[String]) -> Result<Vec<String>> {
+    let whole = |text: &String| {
+        let (name, rest) =
+            text.split_once('=').with_context(|| format!("volume {text:?} is not NAME=PATH[:ro]"))?;
+        let path = std::path::absolute(rest).with_context(|| format!("volume {text:?}"))?;
+        Ok(format!("{name}={}", path.to_str().with_context(|| format!("volume {text:?} is not UTF-8"))?))
     };
-    Ok(planning::plan(outcome, &scene)?)
+    volumes.iter().map(whole).collect()
 }

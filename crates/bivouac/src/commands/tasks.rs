@@ -4,7 +4,7 @@ use super::run::attach;
 use super::{engine, home};
 use crate::adhoc;
 use crate::cli::{Action, Cli, Exec, Listing, Restart, Signal, Stop};
-use crate::rows::{AllocRow, TaskRow};
+use crate::rows::{AllocRow, JobRow, TaskRow};
 use crate::ui;
 use anyhow::{Context, Result, bail};
 use bivouac_driver::engine::{Engine, EngineError, Standing};
@@ -14,6 +14,7 @@ use bivouac_runner::allocation::is_ours;
 use bivouac_runner::control::{self, Request};
 use bivouac_runner::lifecycle::Delay;
 use bivouac_runner::overview::{self, Entry, FindError};
+use bivouac_runner::registry::{self, Registered};
 use bivouac_runner::state::Home;
 use std::time::Duration;
 
@@ -21,13 +22,28 @@ pub(super) fn ps(cli: &Cli, listing: &Listing) -> Result<u8> {
     let home = home(cli)?;
     loop {
         let (rows, foreign) = rows(&home, listing)?;
+        let jobs = jobs(&home)?;
         if !listing.watch {
-            return ui::processes(&rows, &foreign, listing.json);
+            return ui::processes(&rows, &foreign, &jobs, listing.json);
         }
         ui::clear();
-        ui::processes(&rows, &foreign, false)?;
+        ui::processes(&rows, &foreign, &jobs, false)?;
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Jobs that are started later.
+fn jobs(home: &Home) -> Result<Vec<JobRow>> {
+    let (jobs, unreadable) = registry::all(home)?;
+    unreadable.iter().for_each(|error| ui::note(&error.to_string()));
+    let row = |job: &Registered| {
+        let (next, why) = match job.next() {
+            Ok(next) => (next, String::new()),
+            Err(error) => (None, error.to_string()),
+        };
+        JobRow::of(job, next, why)
+    };
+    Ok(jobs.iter().map(row).collect())
 }
 
 /// Our allocations as they were written down, and the runs of other faces as their shims tell.
@@ -168,6 +184,14 @@ pub(super) fn stop(cli: &Cli, stop: &Stop) -> Result<u8> {
     let grace = stop.timeout.as_deref().map(adhoc::duration).transpose().context("--timeout")?;
     let home = home(cli)?;
     for asked in &stop.tasks {
+        if let Some(known) = registry::find(&home, asked)? {
+            super::run::unregister(&known)?;
+            ui::note(&format!("{asked} starts nothing any more; runs that it has started go on"));
+            // A plain job of the same name may run, too.
+            if matches!(overview::find(&home, asked), Err(FindError::Unknown(_))) {
+                continue;
+            }
+        }
         match overview::find(&home, asked) {
             Ok(selection) => {
                 let task = selection.task;
@@ -183,6 +207,21 @@ pub(super) fn stop(cli: &Cli, stop: &Stop) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Ends allocations that are replaced, each with its own grace period.
+pub(super) fn stop_entries(entries: &[&Entry]) -> Result<()> {
+    let request = Request::Stop { task: None, grace_ms: None, delay: Delay::Kept };
+    std::thread::scope(|scope| {
+        let request = &request;
+        let waits: Vec<_> =
+            entries.iter().map(|entry| scope.spawn(move || control::ask(&entry.keep, request))).collect();
+        let results = waits.into_iter().map(|wait| match wait.join() {
+            Ok(asked) => Ok(asked?),
+            Err(_) => bail!("a wait failed"),
+        });
+        results.collect::<Result<()>>()
+    })
 }
 
 /// All allocations of a job at the same time: each may take its whole grace period.

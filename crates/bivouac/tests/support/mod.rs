@@ -39,6 +39,11 @@ impl Bivouac {
 impl Drop for Bivouac {
     fn drop(&mut self) {
         let left = std::fs::read_dir(self.state.join("allocs")).map_or(0, Iterator::count);
+        if left > 0 {
+            for arguments in [&["ps", "-a"][..], &["gc"]] {
+                println!("{:?}", self.told(arguments));
+            }
+        }
         let _ = std::fs::remove_dir_all(&self.state);
         if !std::thread::panicking() {
             assert_eq!(left, 0, "allocations are left in {}", self.state.display());

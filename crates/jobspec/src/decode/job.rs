@@ -144,12 +144,11 @@ fn periodic(block: &Reader<'_, '_>) -> Periodic {
         block.cx.error(block.span, "this periodic block needs `cron` or `crons`");
     }
     for cron in &crons {
-        let fields = cron.split_whitespace().count();
-        if !cron.starts_with('@') && !(5..=7).contains(&fields) {
+        if let Err(why) = crate::Cron::parse(cron) {
             let at = block.place_of(if given_one { "cron" } else { "crons" });
             block.cx.report(
-                Diagnostic::new(at, format!("{cron:?} is not a cron expression"))
-                    .label("expected 5 to 7 fields: minute hour day month weekday"),
+                Diagnostic::new(at, format!("{cron:?} is not a cron expression: {why}"))
+                    .label("expected minute hour day month weekday"),
             );
         }
     }

@@ -25,7 +25,7 @@ const INTERFACE: &str = "eth0";
 
 /// What an operator may say about networks. The defaults stand beside a Nomad client on the same machine: another
 /// bridge, another subnet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Directories with CNI plugins, searched in this order.
     pub cni_path: Vec<PathBuf>,
@@ -42,7 +42,8 @@ pub struct Settings {
 }
 
 /// Whether frames may leave through the bridge port they came in by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Hairpin {
     /// They may.
     On,

@@ -12,7 +12,7 @@ use crate::allocation::{Allocation, PlanError};
 use crate::control::{Desk, Waits};
 use crate::events::{Happening, Kind};
 use crate::lifecycle::{Action, Input, Manner, Outcome, Reason, Stage, Status};
-use crate::network::{self, NetworkError, Settings};
+use crate::network::{self, NetworkError};
 use crate::restart::{Luck, Time};
 use crate::secrets::Values;
 use crate::state::{Care, Face, Keep, Lock, Plan, State, StateError};
@@ -147,7 +147,7 @@ impl<'a> Supervisor<'a> {
             state.machine.reboot();
             // The kernel has taken the namespace; leases of addresses lie on disk. What stays is a lease too many.
             if let Some(attached) = state.network.take() {
-                let _ = network::tear_down(&attached, &Settings::default());
+                let _ = network::tear_down(&attached, &plan.network);
             }
             let left = state.run_until.map(|until| until.saturating_sub(Moment::now().unix_nanos).max(0));
             state.machine.set_max_run(left.map(|nanos| Duration::from_nanos(nanos.unsigned_abs())));

@@ -3,7 +3,7 @@
 use super::{Life, Outputs, StartError, Supervisor};
 use crate::events::{Happening, Kind};
 use crate::lifecycle::{Input, Stage};
-use crate::network::{self, NetworkError, Settings};
+use crate::network::{self, NetworkError};
 use crate::restart::Ended;
 use crate::state::Face;
 use bivouac_driver::engine::{EngineError, Standing, sentences};
@@ -131,7 +131,7 @@ impl Supervisor<'_> {
         if self.state.network.is_some() {
             return Ok(());
         }
-        let settings = Settings::default();
+        let settings = self.plan.network.clone();
         let allocation = &self.plan.allocation;
         let Some(plan) = allocation.wiring.plan(&allocation.id, &settings)? else { return Ok(()) };
         self.state.network = Some(plan.intent());
@@ -144,7 +144,7 @@ impl Supervisor<'_> {
     /// Takes the network down after the last task.
     pub(super) fn disconnect(&mut self, outputs: &mut dyn Outputs) {
         let Some(attached) = &self.state.network else { return };
-        match network::tear_down(attached, &Settings::default()) {
+        match network::tear_down(attached, &self.plan.network) {
             Ok(()) => self.state.network = None,
             // It stays written down, for gc.
             Err(error) => {

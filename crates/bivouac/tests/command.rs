@@ -204,12 +204,12 @@ fn the_face_killed_ends_its_task() {
     face.kill().unwrap();
     face.wait().unwrap();
     wait(false);
-    // What a killed face leaves: a status and a directory, for `gc`. Runs of other tests are listed too.
+    // What a killed face leaves: a status and a directory, for `gc`. Tasks of other tests are listed too.
     let left = || -> Vec<String> {
         let listed = bivouac.told(&["ps", "--json"]).0;
-        let tasks: Vec<serde_json::Value> = serde_json::from_str(&listed).expect("a list");
-        let is_left = |task: &&serde_json::Value| task["supervised"] == false;
-        tasks.iter().filter(is_left).map(|task| task["id"].to_string()).collect()
+        let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+        let all = listed["allocations"].as_array().expect("a list").iter();
+        all.filter(|row| row["supervised"] == false).map(|row| row["id"].to_string()).collect()
     };
     let ours = left();
     assert!(!ours.is_empty());

@@ -157,3 +157,14 @@ fn entries_show_whole_trees_but_nothing_of_ours() {
     assert_eq!(output.out, "top\ndeep\ndeep\nover\n", "{output:?}");
     bench.finish();
 }
+
+/// The kernel takes no overlay whose layers lie in each other: what hides a directory of ours lies in it.
+#[test]
+fn an_entry_that_holds_our_own_directories_is_refused_with_advice() {
+    let parent = std::env::var("BIVOUAC_TEST_DIR").unwrap_or_else(|_| "/var/tmp".to_owned());
+    let chroot = Value::map([("/usr", Value::from("/usr")), (parent.as_str(), "/seen".into())]);
+    let Some(bench) = Bench::with("within", vec![("chroot_env", chroot)]) else { return };
+    let text = bench.refusal(&bench.script("a", "true", vec![]));
+    assert!(text.contains(" for /seen: ") && text.contains("name its parts instead"), "{text}");
+    bench.finish();
+}

@@ -3,8 +3,7 @@
 use super::find::Hint;
 use super::report::Told;
 use super::steps::Step;
-use crate::plan::Plan;
-use crate::plan::Refusal;
+use crate::plan::{Plan, Refusal, What};
 use crate::survey::SurveyError;
 use bivouac_sys::Errno;
 use serde::{Deserialize, Serialize};
@@ -290,4 +289,21 @@ fn not_executed(process: &crate::model::Process, told: &Told, errno: Errno) -> F
     let hint = (!hint.is_empty()).then(|| hint.to_owned());
     let errno = Some(errno.raw_os_error());
     Failure { kind: FailureKind::NotExecutable, step: "Execute".to_owned(), text: reason, hint, errno }
+}
+
+/// What to do when something of the root cannot be made ready.
+pub(super) fn advice(what: &What, errno: Errno) -> &'static str {
+    match (what, errno) {
+        (What::Overlay { .. }, Errno::INVAL | Errno::OPNOTSUPP) => {
+            "the file system of the state directory may not serve as an overlay's upper layer (network file systems, another overlay): put it on ext4, xfs, btrfs or tmpfs, or set root = \"readonly\""
+        }
+        (What::Overlay { .. }, Errno::LOOP) => {
+            "an entry of the chroot environment holds directories of Bivouac's own (/run/bivouac): name its parts instead"
+        }
+        (_, Errno::NOENT) => "does it exist on the host?",
+        (_, Errno::NOSPC) => "the disk is full",
+        (_, Errno::ROFS) => "the state directory is on a read-only file system",
+        (_, Errno::PERM | Errno::ACCESS) => "is Bivouac running as root, with CAP_SYS_ADMIN?",
+        _ => "",
+    }
 }

@@ -4,7 +4,7 @@
 //! detached; they hang on descriptors of this process and vanish with them.
 
 use super::Streams;
-use super::failure::Failure;
+use super::failure::{Failure, advice};
 use super::find::Place;
 use super::landlock::{Ruleset, rulesets};
 use crate::model::{
@@ -581,18 +581,5 @@ pub(crate) fn place_streams(
             let copy = || slave.try_clone().map_err(from_std);
             Ok(([copy()?, copy()?, slave], Some(master)))
         }
-    }
-}
-
-fn advice(what: &What, errno: Errno) -> &'static str {
-    match (what, errno) {
-        (What::Overlay { .. }, Errno::INVAL | Errno::OPNOTSUPP) => {
-            "the file system of the state directory may not serve as an overlay's upper layer (network file systems, another overlay): put it on ext4, xfs, btrfs or tmpfs, or set root = \"readonly\""
-        }
-        (_, Errno::NOENT) => "does it exist on the host?",
-        (_, Errno::NOSPC) => "the disk is full",
-        (_, Errno::ROFS) => "the state directory is on a read-only file system",
-        (_, Errno::PERM | Errno::ACCESS) => "is Bivouac running as root, with CAP_SYS_ADMIN?",
-        _ => "",
     }
 }

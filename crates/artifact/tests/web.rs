@@ -257,7 +257,7 @@ fn broken_transfers_are_resumed_where_they_broke() {
     assert_eq!(ranges.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
 }
 
-/// Covers: CVE-2022-26945
+/// Covers: CVE-2022-26945, 4-network
 #[test]
 fn servers_that_lie_stall_or_never_end_are_given_up_in_time() {
     let mut rig = Rig::new();

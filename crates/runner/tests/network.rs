@@ -240,7 +240,7 @@ fn scripted(folder: &Path, script: &str) -> Settings {
     Settings { cni_path: vec![folder.into()], cni_config_dir: folder.into(), ..Settings::default() }
 }
 
-/// Covers: CVE-2021-20206
+/// Covers: CVE-2021-20206, 4-network
 #[test]
 fn plugins_that_misbehave_are_named_and_leave_nothing() {
     if !in_own_network("plugins_that_misbehave_are_named_and_leave_nothing") {

@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a plugin has.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// How much of its answer is read, in bytes.
 const LARGEST: usize = 1 << 20;
 
@@ -38,6 +38,8 @@ pub(super) struct Call<'a> {
     pub(super) interface: &'a str,
     pub(super) args: &'a str,
     pub(super) path: &'a [PathBuf],
+    /// How long it has: [`DEADLINE`].
+    pub(super) patience: Duration,
 }
 
 impl Call<'_> {
@@ -123,7 +125,7 @@ pub(super) fn run(call: &Call<'_>, input: &Value) -> Result<Value, CniError> {
 
 /// Gives it its input and reads both streams until it has ended, by the deadline.
 fn converse(call: &Call<'_>, child: &mut Child, input: &Value) -> Result<(Vec<u8>, Vec<u8>), CniError> {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + call.patience;
     let pid =
         Pid::from_raw(child.id().cast_signed()).ok_or(Errno::SRCH).map_err(call.failed("has no number"))?;
     let ended = pidfd_open(pid, PidfdFlags::empty()).map_err(call.failed("cannot be watched"))?;
@@ -218,4 +220,51 @@ fn complaint(stdout: &[u8]) -> Option<String> {
     let between = if details.is_empty() { "" } else { ": " };
     let whole = format!("{message}{between}{details} (code {code})");
     Some(whole.chars().filter(|c| !c.is_control()).take(500).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Runs a script as a plugin that has half a second.
+    fn run_script(folder: &Path, script: &str) -> Result<Value, CniError> {
+        std::fs::write(folder.join("odd"), format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(folder.join("odd"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let call = Call {
+            verb: Verb::Add,
+            plugin: "odd",
+            container: "c",
+            namespace: None,
+            interface: "eth0",
+            args: "",
+            path: &[folder.to_owned()],
+            patience: Duration::from_millis(500),
+        };
+        run(&call, &serde_json::json!({}))
+    }
+
+    /// Covers: 4-network
+    #[test]
+    fn a_plugin_that_hangs_is_ended_with_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let pids = folder.path().join("pids");
+        for script in ["sleep 1000", "exec 1>&- 2>&-; sleep 1000", "trap '' TERM; cat; while :; do :; done"] {
+            let _ = std::fs::remove_file(&pids);
+            let error =
+                run_script(folder.path(), &format!("sleep 1000 & echo $! $$ >{}\n{script}", pids.display()));
+            assert!(error.unwrap_err().to_string().contains("did not end in time"), "{script}");
+            for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {
+                let begun = Instant::now();
+                let runs = || {
+                    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                    !stat.is_empty() && !stat.contains(") Z")
+                };
+                while runs() {
+                    assert!(begun.elapsed() < Duration::from_secs(30), "{script}: {pid} lives on");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+        }
+    }
 }

@@ -142,6 +142,7 @@ impl Links {
             interface: &self.interface,
             args: &self.args,
             path,
+            patience: call::DEADLINE,
         }
     }
 

@@ -20,11 +20,16 @@ fn shims_killed_at_random_moments() {
     let Some(rig) = Rig::new("kill-shim") else { return };
     let mut random = Random::new(7);
     let (mut during, mut after) = (0, 0);
+    let begun = Instant::now();
+    drop(rig.run("usual", "sleep 1000"));
+    let usual = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    rig.forget("usual");
+    rig.settle();
     for round in 0..rounds(20, 200) {
         let id = format!("t{round}");
         let request = rig.request(&id, "sleep 1000 & sleep 1000 & wait");
-        // A start takes a few hundredths of a second: half of the shots hit it, half what follows.
-        let moment = Duration::from_micros(random.below(60_000));
+        // About half of the shots hit the start, half what follows.
+        let moment = Duration::from_micros(random.below(2 * usual));
         let shot = std::thread::scope(|scope| {
             let started = scope.spawn(|| rig.start(&request).map(drop));
             let begun = Instant::now();
@@ -53,6 +58,7 @@ fn shims_killed_at_random_moments() {
         // Nobody of the task is left: the next round would find strange children, this one a group that stays.
         rig.settle();
     }
+    assert!(during + after < 100 || (during > 0 && after > 0), "{during} during a start, {after} after it");
     rig.finish(format!("{during} killed during the start, {after} later; all told, nothing left"));
 }
 

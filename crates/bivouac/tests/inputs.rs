@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use support::{Bivouac, wait_for};
@@ -172,4 +173,153 @@ fn a_changed_source_signals_runs_a_script_and_restarts() {
     let path = job(&bivouac, "restart", &restart);
     let (stdout, stderr, code) = bivouac.told(&["run", path.to_str().unwrap()]);
     assert_eq!((stdout.as_str(), code), ("now two\n", Some(9)), "{stderr}");
+}
+
+/// Covers: Z9
+#[test]
+fn six_tasks_read_artifacts_at_once() {
+    let Some(bivouac) = Bivouac::new("six") else { return };
+    let files = bivouac.state.join("files");
+    std::fs::create_dir_all(files.join("repository")).unwrap();
+    let script = "echo archived > a; tar -czf a.tar.gz a; python3 -m zipfile -c a.zip a; cd repository
+        git init -q -b main; echo committed > g; git add g; git -c user.name=t -c user.email=t@x.invalid commit -qm one";
+    let made = Command::new("sh").args(["-ec", script]).current_dir(&files).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let mut daemon = Command::new("git")
+        .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")])
+        .arg(format!("--base-path={}", files.display()))
+        .arg(&files)
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    wait_for("git", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    let web = |name: &str| server(std::fs::read(files.join(name)).unwrap());
+    let (plain, tar, zip) = (web("a"), web("a.tar.gz"), web("a.zip"));
+    let tasks = [
+        (format!("http://127.0.0.1:{plain}/a"), "mode = \"file\"", "local/a", "local/a"),
+        (format!("http://127.0.0.1:{plain}/a"), "", "custom/place", "custom/place/a"),
+        (format!("http://127.0.0.1:{plain}/a"), "", "../alloc/data", "/alloc/data/a"),
+        (format!("http://127.0.0.1:{tar}/a.tar.gz"), "", "local/t", "local/t/a"),
+        (format!("http://127.0.0.1:{zip}/a.zip"), "", "local/z", "local/z/a"),
+        (format!("git::git://127.0.0.1:{port}/repository"), "", "local/g", "local/g/g"),
+    ];
+    let mut text =
+        String::from("job \"six\" {\n type = \"batch\"\n group \"g\" {\n restart {\n attempts = 0\n}\n");
+    for (at, (source, mode, destination, path)) in tasks.iter().enumerate() {
+        text.push_str(&format!(
+            "task \"t{at}\" {{\n driver = \"exec\"\n artifact {{\n source = \"{source}\"\n destination = \"{destination}\"\n{mode}\n}}\n config {{\n command = \"/bin/cat\"\n args = [\"{path}\"]\n}}\n}}\n"
+        ));
+    }
+    text.push_str("}\n}\n");
+    let path = bivouac.state.join("six.nomad.hcl");
+    std::fs::write(&path, text).unwrap();
+    let (stdout, stderr, code) = bivouac.told(&["run", "-q", path.to_str().unwrap()]);
+    let _ = rustix::process::kill_process_group(
+        rustix::process::Pid::from_child(&daemon),
+        rustix::process::Signal::TERM,
+    );
+    let _ = daemon.wait();
+    assert_eq!(code, Some(0), "{stderr}");
+    let mut lines: Vec<_> = stdout.lines().collect();
+    lines.sort_unstable();
+    let says = |at: usize, word: &str| format!("t{at} | {word}");
+    let expected: Vec<_> = (0..5).map(|at| says(at, "archived")).chain([says(5, "committed")]).collect();
+    assert_eq!(lines, expected, "{stderr}");
+}
+
+/// Answers requests by their number and path; what was asked is kept.
+fn asked(
+    answer: fn(usize, &str) -> (&'static str, &'static str),
+) -> (u16, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = log.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let kept = kept.clone();
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                loop {
+                    let (mut first, mut line) = (String::new(), String::new());
+                    if !reader.read_line(&mut first).is_ok_and(|count| count > 2) {
+                        return;
+                    }
+                    while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+                        line.clear();
+                    }
+                    let before = kept.lock().unwrap().iter().filter(|there| **there == first).count();
+                    let (status, body) = answer(before, &first);
+                    kept.lock().unwrap().push(first.clone());
+                    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+                    // A tunnel's answer has no body, and the next request comes by the same way.
+                    let (head, body) = if first.starts_with("CONNECT") {
+                        (format!("HTTP/1.1 {status}\r\n\r\n"), "")
+                    } else {
+                        (head, body)
+                    };
+                    if stream
+                        .write_all(head.as_bytes())
+                        .and_then(|()| stream.write_all(body.as_bytes()))
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (port, log)
+}
+
+/// Covers: W25, W39
+#[test]
+fn a_failed_artifact_is_tried_again_and_nothing_else_is() {
+    let Some(bivouac) = Bivouac::new("again") else { return };
+    let (port, log) = asked(|before, line| match line {
+        line if line.starts_with("GET /late") && before < 1 => ("404 Not yet", ""),
+        _ => ("200 OK", "content"),
+    });
+    let artifact = |name: &str| {
+        format!(
+            "artifact {{\n source = \"http://127.0.0.1:{port}/{name}\"\n destination = \"local/{name}\"\n mode = \"file\"\n}}\n"
+        )
+    };
+    let text = format!(
+        "job \"again\" {{\n type = \"batch\"\n group \"g\" {{\n restart {{\n attempts = 1\n interval = \"10m\"\n delay = \"1s\"\n mode = \"fail\"\n}}
+        task \"fetches\" {{\n driver = \"exec\"\n{}{}\n config {{\n command = \"/bin/sh\"\n args = [\"-c\", \"cat local/early local/late; test -e /alloc/data/other && echo; echo second\"]\n}}\n}}
+        task \"other\" {{\n driver = \"exec\"\n config {{\n command = \"/bin/touch\"\n args = [\"/alloc/data/other\"]\n}}\n}}\n}}\n}}\n",
+        artifact("early"),
+        artifact("late")
+    );
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let path = bivouac.state.join("again.nomad.hcl");
+    std::fs::write(&path, text).unwrap();
+    let (stdout, stderr, code) = bivouac.told(&["run", path.to_str().unwrap()]);
+    // The other task ran while the first waited for its next try.
+    assert_eq!(stdout, "fetches | contentcontent\nfetches | second\n", "{stderr}");
+    assert!(code == Some(0) && stderr.contains("estarting"), "{stderr}");
+    let count = |name: &str| log.lock().unwrap().iter().filter(|line| line.contains(name)).count();
+    assert_eq!((count("/early"), count("/late")), (1, 2), "{:?}", log.lock().unwrap());
+}
+
+/// A run in the background reaches servers as whoever started it does.
+#[test]
+fn proxies_reach_runs_in_the_background() {
+    let Some(bivouac) = Bivouac::new("proxied") else { return };
+    let (port, log) = asked(|_, _| ("200 OK", "by proxy"));
+    let task = "artifact {\n source = \"http://nowhere.invalid/page\"\n}\n config {\n command = \"/bin/cat\"\n args = [\"local/page\"]\n}";
+    let path = job(&bivouac, "proxied", task);
+    let mut command = bivouac.command(&["run", "-d", path.to_str().unwrap()]);
+    let output = command.env("HTTP_PROXY", format!("http://127.0.0.1:{port}")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    wait_for("what the task says", || {
+        (bivouac.told(&["logs", "--raw", "proxied"]).0.contains("by proxy")).then_some(())
+    });
+    assert!(log.lock().unwrap().iter().any(|line| line.contains("nowhere.invalid")));
+    wait_for("the end", || {
+        bivouac.told(&["gc"]);
+        (std::fs::read_dir(bivouac.state.join("allocs")).unwrap().count() == 0).then_some(())
+    });
 }

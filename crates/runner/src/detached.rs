@@ -150,13 +150,13 @@ fn start(
         text(b"--"),
         text(keep.id().as_bytes()),
     ]);
-    // The one thing of the caller's environment that a supervisor may need: where the shim lies.
-    let shim = std::env::var_os("BIVOUAC_SHIM").map(|path| {
-        let mut variable = b"BIVOUAC_SHIM=".to_vec();
-        variable.extend_from_slice(path.as_bytes());
-        text(&variable)
+    // Of the caller's environment a supervisor gets where the shim lies, and how servers are reached and believed.
+    let shim = std::env::var_os("BIVOUAC_SHIM").map(|path| ("BIVOUAC_SHIM".into(), path));
+    let passed = bivouac_artifact::fetch::environment().into_iter().chain(shim);
+    let variables = passed.map(|(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        text(&[name.as_bytes(), b"=", value.as_bytes()].concat())
     });
-    let environment = StringArray::new(shim.into_iter().collect());
+    let environment = StringArray::new(variables.collect());
     let entrance = engine
         .shims_entrance()
         .map_err(|error| RunError::Plan(crate::allocation::PlanError::other(error)))?;

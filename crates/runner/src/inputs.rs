@@ -13,11 +13,12 @@ use bivouac_artifact::place::{Owner, Place, Roots};
 use bivouac_jobspec::{Artifact, ArtifactMode, Change, Span, Task, Template, TemplateSource, interpolate};
 use rustix::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// At most so many artifacts of a task at a time.
@@ -137,6 +138,9 @@ impl Inputs {
     }
 }
 
+/// Which artifacts of a task have arrived, by their place in its list: none is fetched twice.
+pub type Arrived = Mutex<BTreeSet<usize>>;
+
 /// How far the artifacts are: which, and what its helper says.
 pub type Tell<'a> = &'a (dyn Fn(&Artifact, Progress) + Sync);
 
@@ -146,6 +150,7 @@ pub type Tell<'a> = &'a (dyn Fn(&Artifact, Progress) + Sync);
 /// [`InputError`]: the first that failed.
 pub fn fetch(
     artifacts: &[Artifact],
+    arrived: &Arrived,
     setting: &Setting,
     stop: &AtomicBool,
     tell: Tell<'_>,
@@ -157,12 +162,20 @@ pub fn fetch(
         cache: Some(setting.cache.clone()),
         limits: Limits::default(),
     };
-    for some in artifacts.chunks(AT_A_TIME) {
+    let has = |at: &usize| arrived.lock().unwrap_or_else(PoisonError::into_inner).contains(at);
+    let missing: Vec<_> = artifacts.iter().enumerate().filter(|(at, _)| !has(at)).collect();
+    for some in missing.chunks(AT_A_TIME) {
         let results: Vec<_> = std::thread::scope(|scope| {
             let fetcher = &fetcher;
             let begun: Vec<_> = some
                 .iter()
-                .map(|artifact| scope.spawn(move || fetch_one(fetcher, artifact, setting, stop, tell)))
+                .map(|(at, artifact)| {
+                    scope.spawn(move || {
+                        fetch_one(fetcher, artifact, setting, stop, tell)?;
+                        arrived.lock().unwrap_or_else(PoisonError::into_inner).insert(*at);
+                        Ok(())
+                    })
+                })
                 .collect();
             let died =
                 || Err(InputError::Artifact("fetching failed in a way that nobody foresaw".to_owned()));

@@ -103,7 +103,7 @@ fn rules() -> String {
     said(&Command::new("iptables").args(["-w", "-t", "nat", "-S"]).output().unwrap())
 }
 
-/// Covers: T122, T123
+/// Covers: T122, T123, W45, Z31, CVE-2025-67499
 #[test]
 fn bridge_networks_talk_and_leave_nothing() {
     if !in_own_network("bridge_networks_talk_and_leave_nothing") {
@@ -114,6 +114,12 @@ fn bridge_networks_talk_and_leave_nothing() {
     let server =
         set_up(&plan(&wish("alloc-a", Mode::Bridge, &ports), &settings).unwrap(), &settings).unwrap();
     let client = set_up(&plan(&wish("alloc-b", Mode::Bridge, &[]), &settings).unwrap(), &settings).unwrap();
+    // The rule that accepts what goes to the bridge is there once, however many networks there are.
+    let admin = said(&Command::new("iptables").args(["-w", "-S", "BIVOUAC-ADMIN"]).output().unwrap());
+    let rule = "-A BIVOUAC-ADMIN -d 172.26.80.0/20 -o bivouac -j ACCEPT";
+    assert_eq!(admin.lines().filter(|line| *line == rule).count(), 1, "{admin}");
+    let namespace = said(&inside(&server, "readlink", &["/proc/self/ns/net"]));
+    assert_ne!(namespace.trim(), std::fs::read_link("/proc/self/ns/net").unwrap().to_string_lossy());
     let address = server.outcome.interface.as_ref().unwrap().address.to_string();
     assert!(address.starts_with("172.26.8"), "{address}");
     assert_eq!(server.outcome.interface.as_ref().unwrap().name, "eth0");
@@ -130,6 +136,11 @@ fn bridge_networks_talk_and_leave_nothing() {
         mapped.args(["nc", "-w", "5", "127.0.0.1", "18080"]);
         assert_eq!(read_line(&mut mapped), "hello", "{}", rules());
     }
+    // The mapped port is this host's: an address that is not is asked itself, and is not there.
+    let netns = format!("--net={}", client.namespace.path().display());
+    let mut foreign = Command::new("nsenter");
+    foreign.args([netns.as_str(), "busybox", "nc", "-w", "2", "198.51.100.7", "18080"]);
+    assert_eq!(read_line(&mut foreign), "", "{}", rules());
     // Loopback is up, IPv6 router advertisements are refused.
     assert!(inside(&client, "busybox", &["ping", "-c1", "127.0.0.1"]).status.success());
     let accept = inside(&client, "cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]);
@@ -286,7 +297,7 @@ fn plugins_that_misbehave_are_named_and_leave_nothing() {
 
 /// The environment of a plugin is the specification's and nothing else: no word of a job or of the caller reaches it.
 ///
-/// Covers: CVE-2025-23266
+/// Covers: CVE-2025-23266, Z26
 #[test]
 fn a_plugin_sees_only_its_own_environment() {
     if !in_own_network("a_plugin_sees_only_its_own_environment") {

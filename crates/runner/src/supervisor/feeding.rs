@@ -4,7 +4,7 @@
 use super::{Outputs, StartError, Supervisor, luck, now};
 use crate::checks::{Errand, Health, Question, ask};
 use crate::events::{Happening, Kind};
-use crate::inputs::{Consequence, InputError, Inputs, Rendered, Setting, fetch};
+use crate::inputs::{Arrived, Consequence, InputError, Inputs, Rendered, Setting, fetch};
 use crate::lifecycle::Input;
 use crate::restart::{Ended, Time};
 use bivouac_artifact::place::Owner;
@@ -14,8 +14,8 @@ use bivouac_jobspec::Change;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::collections::BTreeMap;
 use std::io::{PipeReader, PipeWriter};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 #[derive(Default)]
 pub(super) struct Feeding {
     /// Artifacts arrive once for all runs of a task.
-    arrived: bool,
+    arrived: Arc<Arrived>,
     preparing: Option<Preparing>,
     /// What its templates became, for the run that goes on.
     rendered: Option<Rendered>,
@@ -84,10 +84,13 @@ impl Feeding {
 }
 
 /// Artifacts, then templates, which may use them.
-fn prepare(inputs: &Inputs, setting: Setting, arrived: bool, stop: &AtomicBool) -> Result<Ready, InputError> {
-    if !arrived {
-        fetch(&inputs.artifacts, &setting, stop, &|_, _| {})?;
-    }
+fn prepare(
+    inputs: &Inputs,
+    setting: Setting,
+    arrived: &Arrived,
+    stop: &AtomicBool,
+) -> Result<Ready, InputError> {
+    fetch(&inputs.artifacts, arrived, &setting, stop, &|_, _| {})?;
     if inputs.templates.is_empty() {
         return Ok(Ready { rendered: None, env: BTreeMap::new() });
     }
@@ -111,8 +114,9 @@ impl Supervisor<'_> {
         if let Err(error) = inputs.fill(self.values(task)) {
             return Some(Err(error.into()));
         }
-        let arrived = self.feeding.get(task).is_some_and(|feeding| feeding.arrived);
-        if !inputs.artifacts.is_empty() && !arrived {
+        let arrived = self.feeding.get(task).map(|feeding| feeding.arrived.clone()).unwrap_or_default();
+        let have = arrived.lock().unwrap_or_else(PoisonError::into_inner).len();
+        if have < inputs.artifacts.len() {
             self.tell(
                 task,
                 &Happening::Other(Kind::Downloading, "Client is downloading artifacts".into()),
@@ -127,7 +131,7 @@ impl Supervisor<'_> {
             let body = move || {
                 // Closed when this returns, however it does: that is what wakes the supervisor.
                 let _writer: PipeWriter = writer;
-                prepare(&inputs, setting, arrived, &flag)
+                prepare(&inputs, setting, &arrived, &flag)
             };
             let thread = std::thread::Builder::new().name("inputs".into()).spawn(body)?;
             Ok(Preparing { done, stop, thread: Some(thread) })
@@ -197,7 +201,7 @@ impl Supervisor<'_> {
                     .map(|template| template.change.clone())
                     .collect();
                 if let Some(feeding) = self.feeding.get_mut(task) {
-                    (feeding.arrived, feeding.env) = (true, ready.env);
+                    feeding.env = ready.env;
                     feeding.rendered = ready.rendered;
                     feeding.due = (!first.is_empty()).then(|| (now(), first));
                 }
@@ -209,9 +213,6 @@ impl Supervisor<'_> {
                     InputError::Artifact(_) => Kind::FailedDownload,
                     InputError::Template(_) | InputError::Stopped => Kind::Template,
                 };
-                if let (InputError::Template(_), Some(feeding)) = (&error, self.feeding.get_mut(task)) {
-                    feeding.arrived = true;
-                }
                 self.tell(task, &Happening::Other(kind, error.to_string()), outputs);
                 self.failed_to_start(task, StartError::Inputs(error));
                 Input::NotStarted(task, Ended::NotStarted)

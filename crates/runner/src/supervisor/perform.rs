@@ -103,7 +103,11 @@ impl Supervisor<'_> {
     /// Starts a task that has all it needs.
     pub(super) fn launch(&mut self, task: usize, outputs: &mut dyn Outputs) -> Input {
         match self.try_start(task, outputs) {
-            Ok(()) => Input::Started(task),
+            Ok(()) => {
+                // What an earlier try failed of is over.
+                self.failure = self.failure.take().filter(|(failed, _)| *failed != task);
+                Input::Started(task)
+            }
             Err(error) => self.never_starts(task, error, outputs),
         }
     }

@@ -67,27 +67,32 @@ pub fn all(env: &BTreeMap<String, String>, files: Files) -> FuncMap {
     encodings(&mut map);
     numbers(&mut map);
     lists(&mut map);
+    super::sprig::all(&mut map);
     map
 }
 
-fn add(map: &mut FuncMap, name: &str, f: impl Fn(&[Value]) -> Result<Value> + Send + Sync + 'static) {
+pub(super) fn add(
+    map: &mut FuncMap,
+    name: &str,
+    f: impl Fn(&[Value]) -> Result<Value> + Send + Sync + 'static,
+) {
     let f: ValueFunc = Arc::new(f);
     map.insert(name.to_owned(), f);
 }
 
-fn wrong(text: impl Into<String>) -> TemplateError {
+pub(super) fn wrong(text: impl Into<String>) -> TemplateError {
     TemplateError::Exec(text.into())
 }
 
-fn argument(args: &[Value], at: usize) -> Result<&Value> {
+pub(super) fn argument(args: &[Value], at: usize) -> Result<&Value> {
     args.get(at).ok_or_else(|| wrong(format!("an argument is missing: there are {}", args.len())))
 }
 
-fn text(args: &[Value], at: usize) -> Result<String> {
+pub(super) fn text(args: &[Value], at: usize) -> Result<String> {
     Ok(argument(args, at)?.to_string())
 }
 
-fn text_value(text: impl AsRef<str>) -> Value {
+pub(super) fn text_value(text: impl AsRef<str>) -> Value {
     Value::String(text.as_ref().into())
 }
 
@@ -159,11 +164,11 @@ fn strings(map: &mut FuncMap) {
     });
 }
 
-fn pattern(text: &str) -> Result<regex_lite::Regex> {
+pub(super) fn pattern(text: &str) -> Result<regex_lite::Regex> {
     regex_lite::RegexBuilder::new(text).size_limit(1 << 20).build().map_err(|error| wrong(error.to_string()))
 }
 
-fn title(text: &str) -> String {
+pub(super) fn title(text: &str) -> String {
     let mut start = true;
     let up = |c: char| {
         let first = std::mem::replace(&mut start, c.is_whitespace());
@@ -217,6 +222,14 @@ fn encodings(map: &mut FuncMap) {
     add(map, "toJSONPretty", move |args| written(serde_json::to_string_pretty(&json(args)?).map(escaped)));
     add(map, "toUnescapedJSON", move |args| written(serde_json::to_string(&json(args)?)));
     add(map, "toUnescapedJSONPretty", move |args| written(serde_json::to_string_pretty(&json(args)?)));
+    add(map, "toTOML", move |args| match json(args)? {
+        Json::Object(items) => {
+            let mut out = String::new();
+            toml_table(&items, "", &mut out);
+            Ok(text_value(out))
+        }
+        _ => Err(wrong("only a map can be TOML")),
+    });
     add(map, "toYAML", move |args| {
         let mut out = String::new();
         yaml_rust2::YamlEmitter::new(&mut out)
@@ -260,6 +273,41 @@ fn to_json(value: &Value) -> Result<Json> {
     })
 }
 
+/// A table's own values, then the tables in it, each under its whole name.
+fn toml_table(items: &serde_json::Map<String, Json>, name: &str, out: &mut String) {
+    let key = |key: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !key.is_empty() && key.chars().all(plain) { key.to_owned() } else { format!("{key:?}") }
+    };
+    for (name, value) in items.iter().filter(|(_, value)| !value.is_object() && !value.is_null()) {
+        // Of JSON's values only objects are written in another way, and null is none.
+        out.push_str(&format!("{} = {}\n", key(name), toml_value(value)));
+    }
+    for (inner, value) in items {
+        if let Json::Object(items) = value {
+            let whole = if name.is_empty() { key(inner) } else { format!("{name}.{}", key(inner)) };
+            out.push_str(&format!("{}[{whole}]\n", if out.is_empty() { "" } else { "\n" }));
+            toml_table(items, &whole, out);
+        }
+    }
+}
+
+fn toml_value(value: &Json) -> String {
+    match value {
+        Json::Array(items) => {
+            let items: Vec<String> = items.iter().filter(|item| !item.is_null()).map(toml_value).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Json::Object(items) => {
+            let pairs: Vec<String> =
+                items.iter().map(|(key, value)| format!("{key:?} = {}", toml_value(value))).collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        // Texts, numbers and truth values are the same in both.
+        other => other.to_string(),
+    }
+}
+
 fn from_yaml(yaml: &yaml_rust2::Yaml) -> Result<Value> {
     use yaml_rust2::Yaml;
     Ok(match yaml {
@@ -297,7 +345,7 @@ fn to_yaml(json: &Json) -> yaml_rust2::Yaml {
     }
 }
 
-fn int(args: &[Value], at: usize) -> Result<i64> {
+pub(super) fn int(args: &[Value], at: usize) -> Result<i64> {
     let value = argument(args, at)?;
     value
         .as_int()
@@ -349,7 +397,7 @@ fn numbers(map: &mut FuncMap) {
     });
 }
 
-fn items(value: &Value) -> Result<&[Value]> {
+pub(super) fn items(value: &Value) -> Result<&[Value]> {
     match value {
         Value::List(items) => Ok(items),
         Value::Nil => Ok(&[]),
@@ -357,7 +405,7 @@ fn items(value: &Value) -> Result<&[Value]> {
     }
 }
 
-fn same(one: &Value, other: &Value) -> bool {
+pub(super) fn same(one: &Value, other: &Value) -> bool {
     one.type_name() == other.type_name() && one.to_string() == other.to_string()
 }
 

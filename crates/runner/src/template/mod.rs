@@ -9,6 +9,7 @@ pub mod environment;
 pub mod functions;
 pub mod helper;
 pub mod render;
+mod sprig;
 #[cfg(test)]
 mod tests;
 pub mod watch;

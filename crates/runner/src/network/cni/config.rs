@@ -127,6 +127,7 @@ mod tests {
         assert!(text.contains(r#""hairpinMode":true"#) && text.contains(r#"quo\"ted"#), "{text}");
     }
 
+    /// Covers: Z26
     #[test]
     fn all_formats_are_found_by_name() {
         let dir = tempfile::tempdir().unwrap();

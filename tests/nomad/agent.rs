@@ -62,6 +62,10 @@ pub(crate) struct Plugin<'a> {
 /// For the built-in driver one static program is enough.
 pub(crate) const ONE_FILE: &str = r#"chroot_env = { "/usr/bin/busybox" = "/bin/busybox" }"#;
 
+/// Without it the client asks no driver for statistics.
+const STATISTICS: &str =
+    "telemetry {\n  publish_allocation_metrics = true\n  collection_interval = \"1s\"\n}";
+
 /// How an agent differs from others.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup<'a> {
@@ -96,7 +100,11 @@ pub(crate) struct Agent {
     env: Vec<(String, String)>,
     /// More of the client's block; takes effect with [`Agent::configure`].
     pub(crate) client: String,
-    log_level: String,
+    /// The block of that name.
+    pub(crate) telemetry: String,
+    /// More of the client's `options`.
+    pub(crate) options: String,
+    pub(crate) log_level: String,
     /// Held as long as this agent uses the client's control groups.
     in_use: fs::File,
     /// Its HTTP interface.
@@ -153,6 +161,8 @@ impl Agent {
             ports,
             env: setup.env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             client: setup.client.to_owned(),
+            telemetry: STATISTICS.to_owned(),
+            options: String::new(),
             log_level: setup.log_level.to_owned(),
             in_use,
         };
@@ -177,6 +187,7 @@ impl Agent {
     fn settings(&self) -> String {
         let Ports { http, rpc, .. } = self.ports;
         let (common, client, log_level) = (common(&self.dir, "client"), &self.client, &self.log_level);
+        let (telemetry, options) = (&self.telemetry, &self.options);
         format!(
             r#"{common}
 plugin_dir = "{dir}/plugins"
@@ -184,10 +195,7 @@ log_level = "{log_level}"
 ports {{
   http = {http}
 }}
-telemetry {{
-  publish_allocation_metrics = true
-  collection_interval = "1s"
-}}
+{telemetry}
 client {{
   enabled = true
   servers = ["127.0.0.1:{rpc}"]
@@ -200,6 +208,7 @@ client {{
   {client}
   options = {{
     "fingerprint.denylist" = "env_aws,env_azure,env_gce,env_digitalocean,consul,vault"
+    {options}
   }}
 }}
 "#,

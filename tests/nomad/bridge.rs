@@ -18,7 +18,7 @@ fn lacking() -> Option<String> {
         .find_map(|name| missing(&format!("{PLUGINS}/{name}")))
 }
 
-/// Covers: Z25
+/// Covers: Z25, Z31
 #[test]
 fn z25_a_bridge_network_with_ports_and_name_resolution() {
     let Ok(nomad) = program().inspect_err(|why| println!("SKIPPED: bridge: {why}")) else { return };
@@ -61,7 +61,7 @@ fn z25_a_bridge_network_with_ports_and_name_resolution() {
 
     // The other task of the group is in the same network; the host reaches it over the bridge and the mapped port.
     let page = run.dir().join("alloc/data/fetched");
-    crate::face::wait_until("the other task", || {
+    crate::waiting::wait_until("the other task", || {
         std::fs::read_to_string(&page).is_ok_and(|text| text == "served\n")
     });
     let fetch =

@@ -1,12 +1,9 @@
 //! What the client sends and how it takes our answers; the engine behind the face is a fake.
 
 use crate::agent::{Agent, Plugin, SCRATCH, Setup, program};
+use crate::waiting::{A_WHILE, client_status, wait_until};
 use crate::{api, fake_plugin};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-pub(crate) const A_WHILE: Duration = Duration::from_secs(60);
 
 pub(crate) fn job(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/nomad/jobs").join(format!("{name}.nomad.hcl"))
@@ -38,22 +35,10 @@ pub(crate) fn run(agent: &Agent, name: &str) {
     assert_eq!(output.code, 0, "{output:?}");
 }
 
-pub(crate) fn client_status(wanted: &'static str) -> impl Fn(&Value) -> bool {
-    move |allocation| allocation["ClientStatus"] == wanted
-}
-
 /// The last line of the diary that is about `what`.
 pub(crate) fn diary_line(diary: &Path, what: &str) -> Option<String> {
     let text = std::fs::read_to_string(diary).unwrap_or_default();
     text.lines().rfind(|line| line.starts_with(&format!("{what}: "))).map(str::to_owned)
-}
-
-pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + A_WHILE;
-    while !done() {
-        assert!(Instant::now() < end, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]

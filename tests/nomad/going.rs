@@ -1,10 +1,10 @@
 //! From the built-in driver to ours and back, as docs/nomad.md tells it.
 
 use crate::agent::{Agent, Plugin, Setup, deadline, program};
-use crate::face::{A_WHILE, wait_until};
 use crate::job::Job;
 use crate::real_plugin;
 use crate::shared::furnish;
+use crate::waiting::{A_WHILE, wait_until};
 use serde_json::{Value, json};
 
 /// Whether it is our plugin that owns `exec` on this node.

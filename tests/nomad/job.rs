@@ -2,7 +2,7 @@
 
 use crate::agent::{Agent, Output};
 use crate::api;
-use crate::face::{A_WHILE, client_status, wait_until};
+use crate::waiting::{A_WHILE, client_status, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -47,6 +47,12 @@ impl Job {
 
     pub(crate) fn task(mut self, field: &str, value: Value) -> Self {
         self.0["TaskGroups"][0]["Tasks"][0][field] = value;
+        self
+    }
+
+    /// A field of the job itself.
+    pub(crate) fn top(mut self, field: &str, value: Value) -> Self {
+        self.0[field] = value;
         self
     }
 

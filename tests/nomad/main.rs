@@ -23,6 +23,7 @@ mod real;
 mod recovery;
 mod rows;
 mod shared;
+mod waiting;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,7 +1,8 @@
 //! The real driver's options under a real client: its schema is accepted, values arrive, mistakes are told.
 
 use crate::agent::{Agent, Plugin, SCRATCH, program};
-use crate::face::{A_WHILE, client_status, diary_line, job, run};
+use crate::face::{diary_line, job, run};
+use crate::waiting::{A_WHILE, client_status};
 use crate::{api, fake_plugin};
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 //! Who owns the name `exec`: taking it over from the built-in driver, and both names at once.
 
 use crate::agent::{Agent, Plugin, SCRATCH, program};
-use crate::face::{A_WHILE, client_status, diary_line, run, wait_until};
+use crate::face::{diary_line, run};
+use crate::waiting::{A_WHILE, client_status, wait_until};
 use crate::{api, fake_plugin};
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,8 @@
 //! Real tasks: the face over the real driver under a real agent.
 
 use crate::agent::{Agent, Plugin, program};
-use crate::face::{A_WHILE, client_status, run, wait_until};
+use crate::face::run;
+use crate::waiting::{A_WHILE, client_status, wait_until};
 use crate::{api, real_plugin};
 
 #[test]

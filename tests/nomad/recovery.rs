@@ -1,9 +1,9 @@
 //! Agent and plugin are stopped, killed and started again; tasks do not notice.
 
 use crate::agent::{Agent, Plugin, deadline, program};
-use crate::face::{A_WHILE, wait_until};
 use crate::job::{Job, SECOND};
 use crate::real_plugin;
+use crate::waiting::{A_WHILE, wait_until};
 use serde_json::{Value, json};
 use std::path::Path;
 

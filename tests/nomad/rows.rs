@@ -5,6 +5,7 @@ mod driver;
 mod end_to_end;
 mod entered;
 mod files;
+mod given;
 mod lifecycle;
 mod lookup;
 mod network;

@@ -95,6 +95,8 @@ const OURS: &[(&str, &str)] = &[
   }
 }"#,
     ),
+    ("bivouac-logs", r#"config { log_collection = "bivouac" }"#),
+    ("bivouac-users", "config { dynamic_workload_users = true }"),
     ("bivouac-host", "config {\n  default_pid_mode = \"host\"\n  default_ipc_mode = \"host\"\n}"),
 ];
 
@@ -119,6 +121,8 @@ pub(crate) fn furnish(dir: &Path) -> String {
         std::fs::copy(Path::new("/etc").join(file), root.join("etc").join(file)).expect("a file of etc");
     }
     std::fs::create_dir_all(dir.join("volume/bar")).expect("a volume");
+    std::fs::create_dir_all(dir.join("shared")).expect("a volume");
+    secrets_plugin(&dir.join("common/secrets"));
     std::fs::write(dir.join("volume/tmp4.txt"), "#!/bin/sh\necho \"$0\"\n").expect("a file");
     std::fs::write(dir.join("volume/bar/tmp5.txt"), "#!/bin/sh\necho \"$0\"\n").expect("a file");
     // Readable by its owner alone, and not executable.
@@ -134,10 +138,35 @@ pub(crate) fn furnish(dir: &Path) -> String {
   }}
   host_volume "data" {{
     path = "{dir}/volume"
-  }}"#,
+  }}
+  host_volume "shared" {{
+    path = "{dir}/shared"
+  }}
+  common_plugin_dir = "{dir}/common""#,
         root = root.display(),
         dir = dir.display()
     )
+}
+
+/// A provider of secrets as operators write them.
+fn secrets_plugin(directory: &Path) {
+    let script = r#"#!/bin/sh
+case "$1" in
+  fingerprint) echo '{"type": "secrets", "version": "1.0.0"}' ;;
+  fetch) echo "{\"result\": {\"word\": \"from $2\"}}" ;;
+esac
+"#;
+    std::fs::create_dir_all(directory).expect("a directory");
+    let file = directory.join("test-secrets");
+    std::fs::write(&file, script).expect("a plugin");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&file, mode).expect("a mode");
+}
+
+/// The device plugin of the tests, if it was built.
+pub(crate) fn device_plugin() -> Option<std::path::PathBuf> {
+    let program = program().ok()?.with_file_name("nomad-device-1.11.2");
+    program.is_file().then_some(program)
 }
 
 fn start_ours(nomad: &Path) -> Agent {
@@ -150,9 +179,16 @@ fn start_ours(nomad: &Path) -> Agent {
         .iter()
         .map(|(_, block)| block.replace("@DIR@", agent.dir.to_str().expect("a plain path")))
         .collect();
-    let plugins: Vec<Plugin<'_>> =
+    let mut plugins: Vec<Plugin<'_>> =
         OURS.iter().zip(&blocks).map(|((file, _), block)| Plugin { file, program: &plugin, block }).collect();
+    let device = device_plugin();
+    plugins.extend(device.iter().map(|program| Plugin { file: "test-device", program, block: "" }));
     agent.configure(&plugins);
+    // What is mounted below it later shows in tasks that ask for that.
+    let shared = agent.dir.join("shared");
+    let shared = shared.to_str().expect("a plain path");
+    agent.house.ask("mount", &["--bind", shared, shared]);
+    agent.house.ask("mount", &["--make-shared", shared]);
     agent.launch();
     for (name, _) in OURS {
         agent.wait_for_driver(name);

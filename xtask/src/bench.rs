@@ -9,10 +9,15 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Everything after `bench` goes to the benchmark program.
+/// Everything after `bench` goes to the benchmark program, but for `nomad`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build::release()?;
     let workspace = Workspace::load()?;
+    if let Some((name, rest)) = arguments.split_first()
+        && name == "nomad"
+    {
+        return nomad(&workspace, rest);
+    }
     // Static, as the shim is, whose work it does.
     shell::run(
         shell::cargo()
@@ -20,7 +25,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             .args(["--package", "bivouac-sandbox", "--example", "launch_loop"])
             .current_dir(&workspace.root),
     )?;
-    let program = program(&workspace)?;
+    let program = program(&workspace, "bivouac-bench")?;
     let engine = workspace.target.join(build::TARGET).join("release/examples/launch_loop");
     // The benchmark mounts a file system of its own where only it and its children see it.
     let settings = [
@@ -43,10 +48,30 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     .context("the benchmark")
 }
 
-/// Builds the benchmark program and says where it lies.
-fn program(workspace: &Workspace) -> Result<PathBuf> {
+/// What a task costs under a real Nomad. The full form writes the page, the short one only shows it.
+fn nomad(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let short = match arguments {
+        [] => false,
+        [one] if one == "--short" => true,
+        _ => anyhow::bail!("`cargo xtask bench nomad` takes `--short` or nothing"),
+    };
+    if let Some(lacking) = test::nomad::begin(workspace, true).finish() {
+        anyhow::bail!("there is no Nomad to measure under: {lacking}");
+    }
+    let mut command = Command::new(program(workspace, "bivouac-plugin")?);
+    command.env("BIVOUAC_DIST", workspace.target.join("dist")).current_dir(&workspace.root);
+    if short {
+        command.arg("--short");
+    } else {
+        command.env("BIVOUAC_PAGE", workspace.root.join("docs/benchmarks-nomad.md"));
+    }
+    shell::run(&mut command).context("the benchmark under Nomad")
+}
+
+/// Builds the benchmark program of a package and says where it lies.
+fn program(workspace: &Workspace, package: &str) -> Result<PathBuf> {
     let output = shell::cargo()
-        .args(["bench", "--no-run", "--package", "bivouac-bench"])
+        .args(["bench", "--no-run", "--benches", "--package", package])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(&workspace.root)
         .stdin(Stdio::null())

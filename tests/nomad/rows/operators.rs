@@ -2,9 +2,9 @@
 
 use super::{refused, succeeded};
 use crate::agent::deadline;
-use crate::face::A_WHILE;
 use crate::job::{Job, SECOND};
 use crate::shared::ours;
+use crate::waiting::A_WHILE;
 use serde_json::json;
 
 /// A shell that tells its signals and ends on SIGTERM with code 5.

@@ -5,7 +5,7 @@ mod count;
 mod host_tree;
 mod ledger;
 pub(crate) mod needs;
-mod nomad;
+pub(crate) mod nomad;
 mod suites;
 mod vm;
 

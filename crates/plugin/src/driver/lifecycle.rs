@@ -26,11 +26,11 @@ pub(super) async fn start(
     shared: Arc<Shared>,
     request: pb::StartTaskRequest,
 ) -> Result<pb::StartTaskResponse, Status> {
+    let begun = std::time::Instant::now();
     let config = request.task.ok_or_else(|| invalid("the request holds no task"))?;
     let id = config.id.clone();
     shared.tasks.begin(&id).map_err(failed)?;
-    let begun = begin(&shared, config).await;
-    let (task, handle) = match begun {
+    let (task, handle) = match begin(&shared, config).await {
         Ok(begun) => begun,
         Err(status) => {
             tracing::warn!(task = id, reason = status.message(), "task did not start");
@@ -39,7 +39,8 @@ pub(super) async fn start(
         }
     };
     shared.tasks.known(&id, task);
-    tracing::debug!(task = id, "task started");
+    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::debug!(task = id, micros, "task started");
     Ok(pb::StartTaskResponse {
         result: pb::start_task_response::Result::Success.into(),
         driver_error_msg: String::new(),

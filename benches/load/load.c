@@ -5,6 +5,8 @@
 //   read     4 KiB out of that file, from the page cache
 //   spawn    fork, execve of this program's `nothing`, wait
 //   tcp      one byte to a server on the loopback and back
+// `load lines FOLDER` writes half a GiB of 64-byte lines to standard output, in blocks as stdio writes them, and prints
+// to standard error how many MB a second it came to.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -57,6 +59,19 @@ static void tcp(int n) {
     char byte = 1;
     for (int i = 0; i < n; i++) check(write(wire, &byte, 1) == 1 && read(wire, &byte, 1) == 1, "tcp");
 }
+static void lines(void) {
+    static char page[65536];
+    const long blocks = 8192;
+    for (unsigned i = 0; i < sizeof page; i++) page[i] = i % 64 == 63 ? '\n' : 'a' + i % 26;
+    double begun = now();
+    for (long i = 0; i < blocks; i++)
+        for (size_t done = 0; done < sizeof page;) {
+            ssize_t n = write(1, page + done, sizeof page - done);
+            check(n > 0, "write");
+            done += n;
+        }
+    fprintf(stderr, "%.1f\n", blocks * sizeof page * 1e3 / (now() - begun));
+}
 static void connect_echo(void) {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof a;
@@ -81,6 +96,7 @@ int main(int count, char **words) {
         {"read", get, 65536}, {"spawn", spawn, 60}, {"tcp", tcp, 3000}};
     if (count == 2 && !strcmp(words[1], "nothing")) return 0;
     if (count != 3) { fprintf(stderr, "usage: load KIND FOLDER\n"); return 2; }
+    if (!strcmp(words[1], "lines")) { lines(); return 0; }
     own = words[0];
     char path[4096];
     snprintf(path, sizeof path, "%s/bivouac-bench-load", words[2]);

@@ -57,6 +57,12 @@ impl Load {
         Ok(Self { program, folder })
     }
 
+    /// The program, at a path that every root shows.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// All kinds of work, so many rounds each.
     ///
     /// # Errors

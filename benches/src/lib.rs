@@ -14,6 +14,7 @@ pub mod report;
 pub mod root;
 pub mod rounds;
 pub mod row;
+pub mod runner;
 pub mod shim;
 pub mod subject;
 pub mod task;

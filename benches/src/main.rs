@@ -1,4 +1,4 @@
-//! `cargo bench -p bivouac-bench [-- --rounds N --runs N --out FOLDER --check]`: measures, writes the page, holds the
+//! `cargo bench -p bivouac-bench [-- --rounds N --runs N --out FOLDER --check --runner --smoke]`: measures, writes the page, holds the
 //! budget.
 //!
 //! Wants root, a mount namespace of its own and the release programs (`cargo xtask bench` sees to all three). With
@@ -11,7 +11,7 @@ use bivouac_bench::ground::{self, Ground};
 use bivouac_bench::report::{Findings, Verdict};
 use bivouac_bench::rounds::{Effort, Heat, Measured};
 use bivouac_bench::subject::{Floor, Sleepers, is_pure_v2};
-use bivouac_bench::{inside, life, plot, root, shim};
+use bivouac_bench::{inside, life, plot, root, runner, shim};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,11 +19,17 @@ use std::process::ExitCode;
 const BUDGET: &str = include_str!("../budget.toml");
 /// The tasks of the crowd; the virtual machine has no room for so many.
 const MANY: usize = 1000;
+/// Allocations of two tasks each, in the background.
+const ALLOCATIONS: usize = 200;
+/// Files in an archive, and their size together in MiB.
+const FILES: (usize, usize) = (20_000, 500);
 
 #[derive(Clone, Copy, PartialEq)]
 enum Extent {
     /// Everything, with a page at the end.
     Whole,
+    /// The rows of the standalone face, with no page.
+    Runner,
     /// What CI holds.
     Check,
 }
@@ -32,11 +38,14 @@ struct Wanted {
     effort: Effort,
     out: PathBuf,
     extent: Extent,
+    /// By what large numbers are divided.
+    scale: usize,
 }
 
 fn wanted() -> Result<Wanted> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let mut wanted = Wanted { effort: Effort { rounds: 6, runs: 40 }, out: docs, extent: Extent::Whole };
+    let mut wanted =
+        Wanted { effort: Effort { rounds: 6, runs: 40 }, out: docs, extent: Extent::Whole, scale: 1 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("`{word}` needs a value"));
@@ -47,7 +56,12 @@ fn wanted() -> Result<Wanted> {
             "--runs" => wanted.effort.runs = value()?.parse().context("`--runs` needs a number")?,
             "--out" => wanted.out = value()?.into(),
             "--check" => wanted.extent = Extent::Check,
-            other => bail!("the benchmark knows --rounds, --runs, --out and --check, not `{other}`"),
+            "--runner" => wanted.extent = Extent::Runner,
+            // The shape of everything, in a fraction of the time; its figures say little.
+            "--smoke" => (wanted.scale, wanted.effort) = (20, Effort { rounds: 1, runs: 8 }),
+            other => bail!(
+                "the benchmark knows --rounds, --runs, --out, --check, --runner and --smoke, not `{other}`"
+            ),
         }
     }
     if wanted.effort.rounds == 0 || wanted.effort.runs == 0 {
@@ -71,6 +85,7 @@ fn bench() -> Result<bool> {
     let floor = Floor::build()?;
     let mut sleepers = Sleepers::default();
     let subjects = match wanted.extent {
+        Extent::Runner => Vec::new(),
         Extent::Check => floor.subjects(&dist, engine.as_deref())?.into_iter().take(2).collect(),
         Extent::Whole => {
             let mut all = floor.subjects(&dist, engine.as_deref())?;
@@ -81,20 +96,26 @@ fn bench() -> Result<bool> {
     findings.measured = Measured::run(&subjects, wanted.effort);
     drop(sleepers);
     sizes(&dist, &mut findings)?;
-    idle(&dist, &mut findings);
+    if wanted.extent != Extent::Runner {
+        idle(&dist, &mut findings);
+    }
     if wanted.extent == Extent::Whole {
-        tasks(&dist, &mut findings);
+        tasks(&dist, wanted.scale, &mut findings);
+    }
+    if wanted.extent != Extent::Check {
+        runner(&dist, floor.tiny(), wanted.scale, &mut findings);
     }
     findings.machine = machine();
     let tables: &[&str] = match wanted.extent {
-        Extent::Whole => &["ratio", "shim", "size", "life", "root", "crowd", "inside"],
+        Extent::Whole => &["ratio", "shim", "size", "life", "root", "crowd", "inside", "runner"],
+        Extent::Runner => &["runner"],
         Extent::Check => &["check", "shim", "size"],
     };
     let budgets: Vec<Budget> =
         budget::parse(BUDGET)?.into_iter().filter(|budget| tables.contains(&budget.table.as_str())).collect();
     let verdicts = findings.verdicts(&budgets);
     publish(&wanted, &findings, &verdicts)?;
-    for subject in ["floor", "engine"] {
+    for subject in ["floor", "engine"].into_iter().filter(|_| wanted.extent != Extent::Runner) {
         if findings.measured.median(subject, Heat::Cold).is_none() {
             let reason = findings.measured.lost.get(subject).map_or("it never ran", String::as_str);
             bail!("`{subject}` was not measured: {reason}");
@@ -106,7 +127,7 @@ fn bench() -> Result<bool> {
 }
 
 fn publish(wanted: &Wanted, findings: &Findings, verdicts: &[Verdict]) -> Result<()> {
-    if wanted.extent == Extent::Check {
+    if wanted.extent != Extent::Whole {
         let text = format!("{}{}\n", findings.bars(verdicts), findings.lost.join("\n"));
         let _gone = std::io::stdout().lock().write_all(text.as_bytes());
         return Ok(());
@@ -140,7 +161,7 @@ fn idle(dist: &Path, findings: &mut Findings) {
 }
 
 /// What tasks are and what is done to them.
-fn tasks(dist: &Path, findings: &mut Findings) {
+fn tasks(dist: &Path, scale: usize, findings: &mut Findings) {
     if let Some(root) = findings.keep("the root of a task", root::measure(dist)) {
         findings.note("root.bytes", root.bytes as f64);
         findings.note("root.inodes", root.inodes as f64);
@@ -158,7 +179,7 @@ fn tasks(dist: &Path, findings: &mut Findings) {
         }
     }
     if !is_pure_v2()
-        && let Some(crowd) = findings.keep("a thousand tasks", life::crowd(dist, MANY))
+        && let Some(crowd) = findings.keep("a thousand tasks", life::crowd(dist, MANY / scale))
     {
         findings.note("crowd.first_ms", crowd.first);
         findings.note("crowd.last_to_first", crowd.last / crowd.first);
@@ -168,6 +189,52 @@ fn tasks(dist: &Path, findings: &mut Findings) {
     }
     let speeds = inside::Load::build().and_then(|load| load.measure(dist, 3));
     findings.speeds = findings.keep("the task's own speed", speeds).unwrap_or_default();
+}
+
+/// What the standalone face does.
+fn runner(dist: &Path, tiny: &Path, scale: usize, findings: &mut Findings) {
+    let turns = if scale > 1 { 5 } else { 30 };
+    if let Some(ours) = findings.keep("`run -d`", runner::detached(dist, tiny, turns)) {
+        findings.note("runner.detached_ms", ours);
+        if let Some(theirs) = findings.keep("podman", runner::podman(tiny, 5)) {
+            findings.note("runner.podman_ms", theirs);
+            findings.note("runner.detached_to_podman", ours / theirs);
+        }
+    }
+    let parser = std::env::var_os("BIVOUAC_PARSER").map(PathBuf::from).context("BIVOUAC_PARSER is not set");
+    if let Some((millis, mebibytes)) =
+        findings.keep("reading a job file", parser.and_then(|parser| runner::parse(&parser)))
+    {
+        findings.note("runner.parse_ms", millis);
+        findings.note("runner.parse_mib", mebibytes);
+    }
+    if let Some(idle) = findings.keep("an idle supervisor", runner::idle(dist)) {
+        findings.note("runner.idle_kib", idle.private_kib as f64);
+        findings.note("runner.idle_supervisor_kib", idle.supervisor_kib as f64);
+        findings.note("runner.idle_wakeups", idle.wakeups as f64);
+    }
+    let crowd = runner::crowd(dist, if is_pure_v2() { ALLOCATIONS / 10 } else { ALLOCATIONS } / scale);
+    if let Some(crowd) = findings.keep("many allocations", crowd) {
+        findings.note("runner.crowd_missing", crowd.missing as f64);
+        findings.note("runner.crowd_ps_ms", crowd.ps_ms);
+        findings.note("runner.crowd_stats_ms", crowd.stats_ms);
+        findings.note("runner.crowd_pss_mib", crowd.pss_mib);
+    }
+    let logging = inside::Load::build().and_then(|load| runner::logging(dist, load.program(), 3));
+    if let Some(logging) = findings.keep("logs", logging) {
+        findings.note("runner.log_mb_per_second", logging.speed);
+        findings.note("runner.cat_to_log", logging.cat_to_log);
+        findings.note("runner.log_grown_kib", logging.grown_kib as f64);
+    }
+    let (files, mebibytes) = FILES;
+    let archives = runner::Archives::make(files / scale, mebibytes / scale);
+    if let Some(archives) = findings.keep("archives", archives) {
+        for ((kind, _), name) in runner::KINDS.into_iter().zip(["runner.zst_to_tar", "runner.gz_to_tar"]) {
+            if let Some(ratio) = findings.keep(kind, archives.ratio(dist, tiny, kind, 3)) {
+                findings.note(name, ratio);
+            }
+        }
+    }
 }
 
 /// Kernel, processors, kind of cgroups, file system, and how busy the machine is.

@@ -37,10 +37,25 @@ pub fn measure(dist: &Path) -> Result<Idle> {
 }
 
 fn watch(shim: &Path) -> Result<Idle> {
-    let switches = || field(&shim.join("status"), "voluntary_ctxt_switches:");
-    let begun = switches()?;
+    let begun = switches(shim)?;
     sleep(WATCHED);
-    Ok(Idle { private_kib: private_kib(shim)?, wakeups: switches()?.saturating_sub(begun) })
+    Ok(Idle { private_kib: private_kib(shim)?, wakeups: switches(shim)?.saturating_sub(begun) })
+}
+
+/// How often a process gave up the processor by itself.
+///
+/// # Errors
+/// It has gone.
+pub fn switches(process: &Path) -> Result<u64> {
+    field(&process.join("status"), "voluntary_ctxt_switches:")
+}
+
+/// A process's share of the memory that it uses.
+///
+/// # Errors
+/// It has gone.
+pub fn pss_kib(process: &Path) -> Result<u64> {
+    field(&process.join("smaps_rollup"), "Pss:")
 }
 
 /// Memory that belongs to one process alone, by its folder below `/proc`.

@@ -102,6 +102,12 @@ impl Floor {
         Ok(Self { folder, tiny })
     }
 
+    /// The program that tells the time of its first instruction, at a path that every root shows.
+    #[must_use]
+    pub fn tiny(&self) -> &Path {
+        &self.tiny
+    }
+
     /// Everything that can be measured here, the floor first.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub struct Task {
     pub name: String,
     /// Its shim's folder.
     pub folder: PathBuf,
+    /// From the start of its face to its first word.
+    pub took: Duration,
     face: Child,
 }
 
@@ -35,6 +37,7 @@ impl Task {
     pub fn start(dist: &Path, options: &[&str], script: &str) -> Result<Self> {
         let name = format!("bench-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let before = folders();
+        let begun = Instant::now();
         let mut face = Command::new(dist.join("bivouac"))
             .args(["run", "--quiet", "--name", &name])
             .args(options)
@@ -50,8 +53,9 @@ impl Task {
             let status = face.wait()?;
             bail!("the task did not start: {status}");
         }
+        let took = begun.elapsed();
         let folder = folders().difference(&before).next().cloned().context("the task has no folder")?;
-        Ok(Self { name, folder, face })
+        Ok(Self { name, folder, took, face })
     }
 
     /// Waits for the end of its face, which comes after its own.

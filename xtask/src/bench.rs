@@ -9,6 +9,9 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+/// Programs that time one room from inside.
+const LOOPS: [(&str, &str); 2] = [("bivouac-sandbox", "launch_loop"), ("bivouac-jobspec", "parse_loop")];
+
 /// Everything after `bench` goes to the benchmark program, but for `nomad`.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
     build::release()?;
@@ -18,19 +21,21 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     {
         return nomad(&workspace, rest);
     }
-    // Static, as the shim is, whose work it does.
-    shell::run(
-        shell::cargo()
-            .args(["build", "--release", "--target", build::TARGET])
-            .args(["--package", "bivouac-sandbox", "--example", "launch_loop"])
-            .current_dir(&workspace.root),
-    )?;
+    // Static, as the programs are, whose work they do; with their flags, or all would be compiled twice.
+    let mut loops = shell::cargo();
+    loops.args(["build", "--release", "--target", build::TARGET]).env(build::FLAGS.0, build::FLAGS.1);
+    for (package, example) in LOOPS {
+        loops.args(["--package", package, "--example", example]);
+    }
+    shell::run(loops.current_dir(&workspace.root))?;
     let program = program(&workspace, "bivouac-bench")?;
-    let engine = workspace.target.join(build::TARGET).join("release/examples/launch_loop");
+    let examples = workspace.target.join(build::TARGET).join("release/examples");
+    let at = |name: &str| examples.join(name).display().to_string();
     // The benchmark mounts a file system of its own where only it and its children see it.
     let settings = [
         ("BIVOUAC_DIST", workspace.target.join("dist").display().to_string()),
-        ("BIVOUAC_ENGINE", engine.display().to_string()),
+        ("BIVOUAC_ENGINE", at("launch_loop")),
+        ("BIVOUAC_PARSER", at("parse_loop")),
         ("BIVOUAC_OWN_MOUNTS", "yes".to_owned()),
     ];
     if arguments == ["--vm"] {

@@ -12,6 +12,11 @@ const OTHER: &str = "aarch64-unknown-linux-musl";
 /// What knows system call numbers and the shape of the kernel's structs.
 const ENGINE: [&str; 5] =
     ["bivouac-sys", "bivouac-cgroup", "bivouac-sandbox", "bivouac-shim", "bivouac-driver"];
+/// A fixed address costs the shim no relocations at start: fewer private pages in every one of them.
+pub(crate) const FLAGS: (&str, &str) = (
+    "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS",
+    "-C relocation-model=static -C target-feature=+crt-static",
+);
 /// What a release consists of: package and program.
 const PROGRAMS: [(&str, &str); 2] = [("bivouac", "bivouac"), ("bivouac-shim", "bivouac-shim")];
 
@@ -52,11 +57,7 @@ pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<Vec<Pa
     for (package, program) in PROGRAMS {
         cargo.args(["--package", package, "--bin", program]);
     }
-    // A fixed address costs the shim no relocations at start: fewer private pages in every one of them.
-    cargo.env(
-        "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS",
-        "-C relocation-model=static -C target-feature=+crt-static",
-    );
+    cargo.env(FLAGS.0, FLAGS.1);
     shell::run(&mut cargo)?;
     let folder =
         workspace.target.join(TARGET).join(if profile == Profile::Release { "release" } else { "debug" });

@@ -37,6 +37,8 @@ cargo xtask COMMAND
   bench [ARGS]          measure against the floor, runc, bubblewrap and crun; writes docs/benchmarks.md
       --vm                in the cgroup v2 machine; writes docs/benchmarks-v2.md
       --check             only what CI holds, quickly; writes nothing
+      --runner            only the standalone face; writes nothing
+      --smoke             everything in small: its figures say little
   bench nomad           measure tasks under a real Nomad; writes docs/benchmarks-nomad.md (10 minutes)
       --short             few runs, quickly; writes nothing
   tidy                  check the promises that a script can keep

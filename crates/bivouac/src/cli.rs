@@ -14,6 +14,15 @@ use std::path::PathBuf;
     after_help = "Exit status: of the task; 125 when the sandbox could not be set up, 126 when the command cannot be run,\n127 when it was not found, 128 + N when signal N ended it, 2 for a wrong command line."
 )]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) places: Places,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+// What every command takes. (A doc comment would become the description of all.)
+#[derive(Debug, Args)]
+pub(crate) struct Places {
     /// Operator configuration [default: /etc/bivouac/config.hcl, if it is there].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -29,8 +38,6 @@ pub(crate) struct Cli {
     /// How the size of an ephemeral_disk is enforced.
     #[arg(long, global = true, value_enum, default_value_t = Disk::Off, env = "BIVOUAC_DISK", hide_possible_values = true, value_name = "off|memory|image")]
     pub(crate) disk: Disk,
-    #[command(subcommand)]
-    pub(crate) command: Command,
 }
 
 /// What keeps an allocation's disk to its size.

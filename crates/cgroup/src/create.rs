@@ -2,11 +2,11 @@
 
 use crate::error::Action;
 use crate::files;
-use crate::group::Group;
+use crate::group::{Entrance, Group};
 use crate::place::Place;
 use crate::plan::{PlacePlan, Plan, Prepare, Role};
 use crate::writes::{Need, Write};
-use crate::{Controller, DeviceRule, Error, program};
+use crate::{Controller, DeviceRule, Error, Hierarchy, program};
 use bivouac_sys::bpf::{self, Insn};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -29,6 +29,37 @@ impl Plan {
         let group = Group::from_places(places)?;
         undo.made.clear();
         Ok(group)
+    }
+}
+
+impl Plan {
+    /// The way into a group that several share ([`Plan::shared`]), which is made where it is missing.
+    ///
+    /// # Errors
+    /// As [`Plan::create`] and [`Group::entrance`].
+    pub fn enter(&self) -> Result<Entrance, Error> {
+        match self.enter_made() {
+            Some(entrance) => Ok(entrance),
+            None => self.create()?.entrance(),
+        }
+    }
+
+    /// The same where it stands already. Groups are made in the order of the plan: the last being there, all are,
+    /// with what they need.
+    fn enter_made(&self) -> Option<Entrance> {
+        let mut entrance = Entrance { unified: None, tasks: Vec::with_capacity(self.places.len()) };
+        for place in self.places.iter().rev() {
+            match place.hierarchy {
+                Hierarchy::Unified => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+                    entrance.unified = Some(files::open(CWD, &place.path, flags).ok()?);
+                }
+                Hierarchy::V1(_) => {
+                    entrance.tasks.push(files::open(CWD, place.path.join("tasks"), OFlags::WRONLY).ok()?);
+                }
+            }
+        }
+        Some(entrance)
     }
 }
 

@@ -10,9 +10,11 @@ mod disk;
 mod error;
 mod events;
 mod groups;
+mod kernel;
 mod numbers;
 mod placed;
 mod record;
+mod spare;
 
 pub use disk::DiskLayers;
 pub use error::EngineError;
@@ -26,10 +28,10 @@ use crate::identity::Numbers;
 use crate::request::{ExecRequest, Output, StarterGone, StopRule, Streams, TaskRequest, TaskStreams};
 use crate::signals::Signal;
 use crate::task::{Resolver, Task, TaskError};
-use bivouac_cgroup::{Group, GroupName, GroupPath, Plan};
+use bivouac_cgroup::{Entrance, Group, GroupName, GroupPath, Plan};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{ExecuteBit, Init, Process};
-use bivouac_shim::client::{Client, Launched, Place, Program, Session, Watch};
+use bivouac_shim::client::{Client, Launched, Program, Session, Watch};
 use bivouac_shim::protocol::{self, Exec, Launch, Leftovers, OnStarterGone, Stream, StreamsKind, TaskStats};
 use bivouac_shim::recover::{self, Found};
 use bivouac_shim::status::{Exit, Status};
@@ -104,30 +106,30 @@ pub struct Engine {
     cgroups: bivouac_cgroup::Host,
     layers: DiskLayers,
     numbers: numbers::DiskNumbers,
-    shims: Group,
+    /// The group of all shims, made when the first of them starts.
+    shims: Plan,
     program: OnceLock<Program>,
     children: Mutex<Vec<Child>>,
+    spare: Mutex<Option<spare::Spare>>,
 }
 
 impl Engine {
-    /// Makes the directories of the engine and the group of the shims.
+    /// Makes the directories of the engine.
     ///
     /// # Errors
     /// [`EngineError`]: not root, no cgroups, a directory that is somebody else's.
     pub fn new(places: Places) -> Result<Engine, EngineError> {
-        let features = KernelFeatures::probe().map_err(|errno| {
+        let cgroups = bivouac_cgroup::Host::detect()?;
+        let run = disk::private_directory(&places.run)?;
+        disk::private_directory(&places.run.join("tasks"))?;
+        let features = kernel::features(run.as_fd()).map_err(|errno| {
             FactsError(format!("making a scratch file system: {errno}; Bivouac must run as root"))
         })?;
-        let cgroups = bivouac_cgroup::Host::detect()?;
-        for directory in [places.run.clone(), places.run.join("tasks")] {
-            disk::private_directory(&directory)?;
-        }
         let shims = Plan::shared(&cgroups, &GroupPath::ROOT, &GroupName::new(places.shims.clone())?);
-        let shims = shims.create()?;
         let layers = DiskLayers::new(&places);
         let numbers = numbers::DiskNumbers(places.run.join("numbers"));
-        let (program, children) = (OnceLock::new(), Mutex::new(Vec::new()));
-        Ok(Engine { places, features, cgroups, layers, numbers, shims, program, children })
+        let (program, children, spare) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Ok(Engine { places, features, cgroups, layers, numbers, shims, program, children, spare })
     }
 
     /// The host's control groups, for placing tasks.
@@ -139,8 +141,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Cgroup`].
-    pub fn shims_entrance(&self) -> Result<bivouac_cgroup::Entrance, EngineError> {
-        Ok(self.shims.entrance()?)
+    pub fn shims_entrance(&self) -> Result<Entrance, EngineError> {
+        Ok(self.shims.enter()?)
     }
 
     /// What the kernel can do.
@@ -212,11 +214,7 @@ impl Engine {
         disk::prepare(&request.directories, task)?;
         placed::uncover(&record.placed, &request.directories.private)?;
         let group = self.group(&task.cgroup)?;
-        let entrance = self.shims.entrance()?;
-        let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
-        let program = self.program()?;
-        let place = Place { program, cgroup: entrance.unified.as_ref().map(AsFd::as_fd), tasks: &tasks };
-        let (mut client, child) = place.start()?;
+        let (mut client, child) = self.shim()?;
         self.keep(child);
         let (streams, descriptors) = order_streams(streams);
         let order = Launch {

@@ -405,10 +405,16 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), PlanError> {
 fn make(path: &Path, mode: u32, owner: Option<(u32, u32)>) -> Result<(), PlanError> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| PlanError::other(crate::state::failed("make", path)(error));
-    if std::fs::symlink_metadata(path).is_ok_and(|status| status.is_dir()) {
-        return Ok(());
+    let create = |recursive| std::fs::DirBuilder::new().recursive(recursive).mode(0o711).create(path);
+    match create(false) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(true).map_err(failed)?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let directory = std::fs::symlink_metadata(path).is_ok_and(|status| status.is_dir());
+            return if directory { Ok(()) } else { Err(failed(error)) };
+        }
+        Err(error) => return Err(failed(error)),
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
     if let Some((uid, gid)) = owner {
         std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(failed)?;

@@ -43,11 +43,12 @@ impl KernelFeatures {
     /// # Errors
     /// What opening `/etc` and `/usr` answers.
     pub fn probe() -> Result<KernelFeatures, Errno> {
-        Ok(KernelFeatures {
-            overlay: probe_overlay()?,
-            landlock_abi: landlock_abi(),
-            last_capability: last_capability(),
-        })
+        Ok(KernelFeatures::with_overlay(probe_overlay()?))
+    }
+
+    /// Asks the running kernel for everything but overlays, about which the answer is known from before.
+    pub fn with_overlay(overlay: OverlayLayers) -> KernelFeatures {
+        KernelFeatures { overlay, landlock_abi: landlock_abi(), last_capability: last_capability() }
     }
 }
 

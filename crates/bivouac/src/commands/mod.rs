@@ -63,18 +63,18 @@ fn engine() -> Result<Engine> {
 }
 
 fn home(cli: &Cli) -> Result<Home> {
-    let way = match cli.disk {
+    let way = match cli.places.disk {
         Disk::Off => Way::Off,
         Disk::Memory => Way::Memory,
         Disk::Image => Way::Image,
     };
-    Ok(Home::new(std::path::absolute(&cli.state_dir).context("--state-dir")?).with_disks(way))
+    Ok(Home::new(std::path::absolute(&cli.places.state_dir).context("--state-dir")?).with_disks(way))
 }
 
 /// The operator's configuration: the file that was named, or the usual one if it is there.
 fn configuration(cli: &Cli) -> Option<PathBuf> {
     const USUAL: &str = "/etc/bivouac/config.hcl";
-    cli.config.clone().or_else(|| Path::new(USUAL).exists().then(|| PathBuf::from(USUAL)))
+    cli.places.config.clone().or_else(|| Path::new(USUAL).exists().then(|| PathBuf::from(USUAL)))
 }
 
 /// What it says; without a file, the defaults.

@@ -286,7 +286,7 @@ fn w38_names_signals_volumes_and_disks() {
             bivouac.told(&["gc"]);
             // Tasks of other tests run beside.
             let (listed, _, _) = bivouac.told(&["ps", "-a", "--json"]);
-            let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+            let listed: Value = serde_json::from_str(&listed).unwrap();
             listed["allocations"].as_array().unwrap().is_empty().then_some(())
         });
     }

@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         loops.args(["--package", package, "--example", example]);
     }
     shell::run(loops.current_dir(&workspace.root))?;
-    let program = program(&workspace, "bivouac-bench")?;
+    let program = program(&workspace, "bivouac-bench", "bench")?;
     let examples = workspace.target.join(build::TARGET).join("release/examples");
     let at = |name: &str| examples.join(name).display().to_string();
     // The benchmark mounts a file system of its own where only it and its children see it.
@@ -63,7 +63,7 @@ fn nomad(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     if let Some(lacking) = test::nomad::begin(workspace, true).finish() {
         anyhow::bail!("there is no Nomad to measure under: {lacking}");
     }
-    let mut command = Command::new(program(workspace, "bivouac-plugin")?);
+    let mut command = Command::new(program(workspace, "bivouac-plugin", "dev")?);
     command.env("BIVOUAC_DIST", workspace.target.join("dist")).current_dir(&workspace.root);
     if short {
         command.arg("--short");
@@ -73,10 +73,10 @@ fn nomad(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     shell::run(&mut command).context("the benchmark under Nomad")
 }
 
-/// Builds the benchmark program of a package and says where it lies.
-fn program(workspace: &Workspace, package: &str) -> Result<PathBuf> {
+/// Builds the benchmark program of a package and says where it lies. What only watches need not be fast itself.
+fn program(workspace: &Workspace, package: &str, profile: &str) -> Result<PathBuf> {
     let output = shell::cargo()
-        .args(["bench", "--no-run", "--benches", "--package", package])
+        .args(["bench", "--no-run", "--benches", "--package", package, "--profile", profile])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(&workspace.root)
         .stdin(Stdio::null())

@@ -132,7 +132,8 @@ fn sleeper(name: &str, driver: &str) -> Job {
     let script = "trap 'exit 0' INT; /bin/busybox sleep 6000 & wait";
     let job = Job::service(name, driver, &["/bin/busybox", "sh", "-c", script])
         .group("EphemeralDisk", json!({"SizeMB": 10}))
-        .task("Resources", json!({"CPU": 20, "MemoryMB": 10}));
+        // Less does not hold the built-in driver's own start.
+        .task("Resources", json!({"CPU": 20, "MemoryMB": 32}));
     if driver == MOCK { job.task("Config", json!({"run_for": "100m"})) } else { job }
 }
 

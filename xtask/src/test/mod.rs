@@ -92,9 +92,9 @@ impl Wanted {
         Ok(suites)
     }
 
-    /// Whether the cgroup v2 machine runs this suite.
-    fn in_the_machine(&self, suite: &Suite) -> bool {
-        suite.runs_in_the_machine() || self.suites.contains(&suite.name)
+    /// What of a suite the cgroup v2 machine runs: all of it where it was named.
+    fn in_the_machine(&self, suite: &Suite) -> Option<&'static str> {
+        if self.suites.contains(&suite.name) { Some("") } else { suite.part_in_the_machine() }
     }
 
     /// Whether this package's tests run on this machine.
@@ -135,7 +135,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         sum += witness.dismissed()?;
     }
     if wanted.vm {
-        let chosen: Vec<&Suite> = suites.iter().filter(|suite| wanted.in_the_machine(suite)).collect();
+        let part = |suite| wanted.in_the_machine(suite).map(|part| (suite, part));
+        let chosen: Vec<(&Suite, &str)> = suites.iter().filter_map(part).collect();
         sum += vm::run(&workspace, &chosen, &logs.join("vm"), &settings);
     }
     for lack in &lacking {
@@ -156,7 +157,7 @@ pub(crate) fn in_the_machine(
     settings: &[(&str, String)],
 ) -> Result<()> {
     let folder = workspace.target.join("test-logs/vm-program");
-    let count = vm::run(workspace, &[suite], &folder, settings);
+    let count = vm::run(workspace, &[(suite, "")], &folder, settings);
     say(format!("logs: {}", folder.display()));
     if count.failed > 0 {
         bail!("{} failed in the virtual machine", suite.name);

@@ -20,7 +20,7 @@ const SUITE_LIMIT: u32 = 15 * 60;
 /// Runs the suites; whatever keeps the lane from running is a failure with its reason.
 pub(crate) fn run(
     workspace: &Workspace,
-    suites: &[&Suite],
+    suites: &[(&Suite, &str)],
     folder: &Path,
     settings: &[(&str, String)],
 ) -> Count {
@@ -35,7 +35,7 @@ pub(crate) fn run(
 
 fn machine(
     workspace: &Workspace,
-    suites: &[&Suite],
+    suites: &[(&Suite, &str)],
     folder: &Path,
     settings: &[(&str, String)],
 ) -> Result<Count> {
@@ -90,16 +90,17 @@ fn boot(vng: &Path, kernel: &Path, guest: &Path, folder: &Path) -> Result<ExitSt
 }
 
 /// An empty folder with the list of suites and what their environment holds.
-fn prepare(folder: &Path, suites: &[&Suite], settings: &[(&str, String)]) -> Result<()> {
+fn prepare(folder: &Path, suites: &[(&Suite, &str)], settings: &[(&str, String)]) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let list: String = suites
         .iter()
-        .map(|suite| {
+        .map(|(suite, part)| {
             let name = suite.name.replace("::", "--");
-            format!("{name}\t{SUITE_LIMIT}\t{}\t{}\n", suite.folder.display(), suite.binary.display())
+            let (folder, binary) = (suite.folder.display(), suite.binary.display());
+            format!("{name}\t{SUITE_LIMIT}\t{folder}\t{binary}\t{part}\n")
         })
         .collect();
     shell::write(&folder.join("suites"), &list)?;
@@ -108,10 +109,10 @@ fn prepare(folder: &Path, suites: &[&Suite], settings: &[(&str, String)]) -> Res
 }
 
 /// What each suite came to. One without a result did not run.
-fn collect(folder: &Path, suites: &[&Suite]) -> Result<Count> {
+fn collect(folder: &Path, suites: &[(&Suite, &str)]) -> Result<Count> {
     let results = shell::read(&folder.join("results"))?;
     let mut sum = Count::default();
-    for suite in suites {
+    for (suite, _) in suites {
         let name = suite.name.replace("::", "--");
         let (count, seconds, log) = match result(&results, &name) {
             None => (Count::missing(), 0, "did not run, or was cut short by the time limit".to_owned()),

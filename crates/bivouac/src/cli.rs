@@ -277,8 +277,11 @@ pub(crate) struct Listing {
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Show it again every second.
-    #[arg(short, long, conflicts_with = "json")]
+    #[arg(short, long, conflicts_with_all = ["json", "format"])]
     pub(crate) watch: bool,
+    /// Write each allocation by a template of Go's, with the names of --json: {{.name}} {{.status}}.
+    #[arg(long, conflicts_with = "json", value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
     /// Write JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -365,6 +368,9 @@ pub(crate) struct Top {
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {
+    /// Write each event by a template of Go's, with the names of --json: {{.task}} {{.type}} {{.message}}.
+    #[arg(long, conflicts_with = "json", value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
     /// Write JSON.
     #[arg(long)]
     pub(crate) json: bool,

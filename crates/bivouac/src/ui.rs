@@ -56,6 +56,12 @@ pub(crate) fn line(text: &str) {
     println!("{text}");
 }
 
+/// Several lines on standard output.
+pub(crate) fn lines(lines: &[String]) -> Result<u8> {
+    lines.iter().for_each(|text| line(text));
+    Ok(0)
+}
+
 /// Bytes of tasks on standard output.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
@@ -126,8 +132,8 @@ fn short(id: &str) -> String {
 }
 
 /// What happened to tasks, oldest first.
-pub(crate) fn events(rows: &[(String, Event)], as_json: bool) -> Result<u8> {
-    if as_json {
+pub(crate) fn events(rows: &[(String, Event)], as_json: bool, format: Option<&str>) -> Result<u8> {
+    if as_json || format.is_some() {
         let rows: Vec<_> = rows
             .iter()
             .map(|(task, event)| {
@@ -136,7 +142,10 @@ pub(crate) fn events(rows: &[(String, Event)], as_json: bool) -> Result<u8> {
                 })
             })
             .collect();
-        return json(&rows);
+        return match format {
+            Some(template) => lines(&crate::format::rows(template, &rows)?),
+            None => json(&rows),
+        };
     }
     let mut table = table(&["TIME", "TASK", "TYPE", "MESSAGE"]);
     for (task, event) in rows {

@@ -114,7 +114,7 @@ fn z22_a_plain_batch_writes_its_log_and_ends_complete() {
     assert!(events.contains("Exit Code: 0"), "{events}");
 }
 
-/// Covers: Z22, W40
+/// Covers: Z22, W4, W40
 #[test]
 fn z22_a_batch_that_fails_or_never_starts() {
     let Some(bivouac) = Bivouac::new("fails") else { return };

@@ -50,7 +50,7 @@ pub(super) fn events(cli: &Cli, events: &Events) -> Result<u8> {
         }
     }
     rows.sort_by_key(|(_, event)| event.at);
-    ui::events(&rows, events.json)
+    ui::events(&rows, events.json, events.format.as_deref())
 }
 
 /// One stream that is shown.

@@ -22,6 +22,9 @@ pub(super) fn ps(cli: &Cli, listing: &Listing) -> Result<u8> {
     let home = home(cli)?;
     loop {
         let (rows, foreign) = rows(&home, listing)?;
+        if let Some(template) = &listing.format {
+            return ui::lines(&crate::format::rows(template, &rows)?);
+        }
         let jobs = jobs(&home)?;
         if !listing.watch {
             return ui::processes(&rows, &foreign, &jobs, listing.json);

@@ -146,6 +146,30 @@ fn w60_networks_and_names_of_instances() {
     }
 }
 
+/// Covers: W42
+#[test]
+fn w42_which_network_a_group_gets() {
+    let network = |group: &str| {
+        let planned = planned_job(group, "");
+        let order = &planned[0].tasks[0].order;
+        (planned[0].wiring.clone(), order.network.clone(), order.hostname.is_some())
+    };
+    assert_eq!(network("").0, Wiring::Nothing, "the host's by default");
+    assert_eq!(network("network {\n mode = \"host\"\n}").1, Network::Host);
+    assert_eq!(network("network {\n mode = \"none\"\n}").1, Network::Own);
+    for mode in ["bridge", "cni/mynet"] {
+        let (wiring, joined, named) =
+            network(&format!("network {{\n mode = \"{mode}\"\n hostname = \"web\"\n}}"));
+        assert!(
+            matches!(wiring, Wiring::Namespace { .. }) && matches!(joined, Network::Join(_)) && named,
+            "{mode}"
+        );
+    }
+    let refused = std::panic::catch_unwind(|| network("network {\n mode = \"host\"\n hostname = \"web\"\n}"));
+    let text = *refused.unwrap_err().downcast::<String>().unwrap();
+    assert!(text.contains("`hostname` cannot be set with network mode \"host\""), "{text}");
+}
+
 /// Covers: W1
 #[test]
 fn w1_memory_is_the_larger_of_both() {

@@ -285,14 +285,15 @@ impl<'a> Supervisor<'a> {
             self.disconnect(outputs);
             changed = true;
         }
+        if changed || self.state.status != self.state.machine.status() {
+            self.save(outputs);
+        }
+        // Written down first: whoever is told that it is over reads so.
         let machine = &self.state.machine;
         self.desk.release(|waits| match waits {
             Waits::All => machine.is_over(),
             Waits::Task(task) => matches!(machine.stage(task), Stage::Dead(_)),
         });
-        if changed || self.state.status != self.state.machine.status() {
-            self.save(outputs);
-        }
     }
 
     fn save(&mut self, outputs: &mut dyn Outputs) {

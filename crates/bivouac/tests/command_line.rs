@@ -1,0 +1,253 @@
+//! What people type: options that are missing or nonsense, names that look like options, users and variables that look
+//! like others, and the shape of what is written for programs.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
+
+mod support;
+
+use serde_json::Value;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+use support::Bivouac;
+
+/// Covers: T100
+#[test]
+fn t100_a_terminal_is_not_given_where_there_is_none() {
+    let Some(bivouac) = Bivouac::new("terminal") else { return };
+    for arguments in [&["run", "-t", "--", "true"][..], &["exec", "-it", "task", "sh"]] {
+        let (stdout, stderr, code) = bivouac.told(arguments);
+        assert_eq!((stdout.as_str(), code), ("", Some(125)), "{stderr}");
+        assert!(stderr.contains("--tty: standard input is not a terminal"), "{stderr}");
+    }
+    let (_, stderr, code) = bivouac.told(&["run", "-d", "-t", "--", "true"]);
+    assert!(code == Some(125) && stderr.contains("bivouac exec -it"), "{stderr}");
+    assert!(!bivouac.state.exists(), "nothing was made");
+}
+
+#[test]
+fn options_that_lack_their_value_or_hold_nonsense_are_refused() {
+    let Some(bivouac) = Bivouac::new("nonsense") else { return };
+    let flags = [
+        "--memory",
+        "--cpus",
+        "--volume",
+        "--cap-add",
+        "--cap-drop",
+        "--tmpfs",
+        "--ulimit",
+        "--pids-limit",
+        "--device",
+        "--seccomp",
+        "--stop-signal",
+        "--stop-timeout",
+        "--workdir",
+        "--pid",
+        "--ipc",
+        "--net",
+        "--hostname",
+        "--user",
+        "--env",
+    ];
+    for flag in flags {
+        let (_, stderr, code) = bivouac.told(&["run", flag]);
+        assert!(code == Some(2) && stderr.contains(flag), "{flag}: {stderr}");
+    }
+    let left = std::fs::read_dir(bivouac.state.join("state")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "nothing is left");
+    for arguments in [
+        &["stop"][..],
+        &["logs"],
+        &["exec", "x"],
+        &["signal"],
+        &["nonsense"],
+        &["ps", "--nonsense"],
+        &["run", "--memory"],
+        &["run", "--net", "bridge", "--", "true"],
+        &["completion", "tcsh"],
+        &["logs", "-n", "x", "y"],
+        &["plan"],
+        &["job", "fmt"],
+    ] {
+        let (stdout, stderr, code) = bivouac.told(arguments);
+        assert_eq!((stdout.as_str(), code), ("", Some(2)), "{arguments:?}: {stderr}");
+    }
+    for arguments in [
+        &["stop", "--timeout", "x", "j"][..],
+        &["signal", "-s", "SIGNONSENSE", "j"],
+        &["signal", "-s", "0", "j"],
+        &["signal", "-s", "65", "j"],
+        &["signal", "--signal=-9", "j"],
+        &["stop", "no-such-job"],
+        &["logs", ".."],
+        &["logs", "/"],
+        &["exec", "", "sh"],
+        &["events", "\u{1b}[2J"],
+        &["fs", "ls", "../.."],
+        &["volume", "create", "../x"],
+        &["volume", "rm", "-x"],
+        &["dispatch", "no-such-job"],
+        &["cp", "a:/x", "b:/y"],
+    ] {
+        let (stdout, stderr, code) = bivouac.told(arguments);
+        assert!(stdout.is_empty() && code.is_some_and(|code| code != 0), "{arguments:?}: {code:?}");
+        assert!(!stderr.contains('\u{1b}'), "{arguments:?}: no control characters: {stderr:?}");
+    }
+}
+
+/// Covers: T136
+#[test]
+fn t136_what_stands_behind_two_dashes_is_a_command() {
+    let Some(bivouac) = Bivouac::new("dashes") else { return };
+    std::fs::create_dir_all(bivouac.state.join("bin")).unwrap();
+    let program = bivouac.state.join("bin/-x");
+    std::fs::write(&program, "#!/bin/sh\necho \"$@\"\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let volume = format!("{}:/mine:ro", bivouac.state.join("bin").display());
+    let run = |words: &[&str]| bivouac.told(&[&["run", "-q", "-v", &volume, "--"], words].concat());
+    assert_eq!(run(&["/mine/-x", "--help", "-q", "--", "-var"]).0, "--help -q -- -var\n");
+    let (_, stderr, code) = run(&["-x"]);
+    assert!(code == Some(127) && stderr.contains("-x"), "{stderr}");
+    let (_, stderr, code) = run(&["--help"]);
+    assert!(code == Some(127) && stderr.contains("--help"), "{stderr}");
+    // An empty word is a word.
+    assert_eq!(run(&["/mine/-x", "", "a", ""]).0, " a \n");
+    let (stdout, _, code) = run(&[""]);
+    assert!(stdout.is_empty() && code != Some(0));
+    let mut command = bivouac.command(&["run", "-q", "--", "/usr/bin/printf"]);
+    let output = command.arg(std::ffi::OsStr::from_bytes(b"a\xffb")).output().unwrap();
+    let whole = output.stdout == b"a\xffb";
+    assert!(whole || String::from_utf8_lossy(&output.stderr).contains("UTF-8"), "{output:?}");
+}
+
+/// Covers: T137
+#[test]
+fn t137_what_programs_read_is_json_and_errors_have_a_prefix() {
+    let Some(bivouac) = Bivouac::new("shape") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let file = bivouac.state.join("j.nomad.hcl");
+    std::fs::write(
+        &file,
+        "job \"j\" {\n group \"g\" {\n task \"t\" {\n driver = \"exec\"\n config {\n command = \"/bin/sleep\"\n args = [\"1000\"]\n}\n}\n}\n}\n",
+    )
+    .unwrap();
+    let (id, stderr, code) = bivouac.told(&["run", "-d", file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let id = id.trim();
+    assert_eq!(bivouac.told(&["volume", "create", "data"]).2, Some(0));
+    let json = |arguments: &[&str]| -> Value {
+        let (stdout, stderr, code) = bivouac.told(arguments);
+        assert_eq!((stderr.as_str(), code), ("", Some(0)), "{arguments:?}");
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {stdout}"))
+    };
+    let listed = json(&["ps", "--json"]);
+    let task = &listed["allocations"][0]["tasks"][0];
+    for (value, wanted) in [
+        (&listed["allocations"][0]["id"], Value::from(id)),
+        (&listed["allocations"][0]["job"], "j".into()),
+        (&listed["allocations"][0]["status"], "running".into()),
+        (&task["name"], "t".into()),
+        (&task["state"], "running".into()),
+        (&task["restarts"], 0.into()),
+        (&task["exit_code"], Value::Null),
+    ] {
+        assert_eq!(value, &wanted, "{listed}");
+    }
+    assert!(task["pid"].is_i64() && listed["others"].is_array() && listed["jobs"].is_array());
+    let stats = json(&["stats", "--json", "t"]);
+    assert!(stats[0][1]["group"]["memory"]["current"].is_u64(), "{stats}");
+    let events = json(&["events", "--json", "j"]);
+    assert!(events[0]["type"] == "Received" && events[0]["at"].is_i64(), "{events}");
+    assert_eq!(json(&["volume", "ls", "--json"])[0]["name"], "data");
+    assert!(
+        json(&["fs", "ls", "--json", "j"]).as_array().unwrap().iter().any(|entry| entry["name"] == "alloc")
+    );
+    assert_eq!(json(&["inspect", "j"])[0]["job"], "j");
+    assert!(json(&["doctor", "--json"])["problems"].is_array());
+    for arguments in
+        [&["logs", "nothing"][..], &["stop", "nothing"], &["run", "/no/such.hcl"], &["cp", "a", "b"]]
+    {
+        let (_, stderr, code) = bivouac.told(arguments);
+        assert!(code == Some(125) && stderr.starts_with("bivouac: "), "{arguments:?}: {stderr}");
+    }
+    let format = |template: &str| bivouac.told(&["ps", "--format", template]).0;
+    assert_eq!(format("{{.job}} {{.status}} {{range .tasks}}{{.name}}{{end}}"), "j running t\n");
+    assert!(bivouac.told(&["events", "--format", "{{.type}}", "j"]).0.contains("Started\n"));
+    let (_, stderr, code) = bivouac.told(&["ps", "--format", "{{.nothing}}"]);
+    assert!(code == Some(125) && stderr.contains("--format"), "{stderr}");
+    // Ids by their unique beginning; the beginning of two is refused with both.
+    let (again, _, _) = bivouac.told(&["run", "-d", "--name", "other", "--", "/bin/sleep", "1000"]);
+    assert_eq!(bivouac.told(&["exec", &id[..8], "true"]).2, Some(0));
+    let (_, stderr, code) = bivouac.told(&["exec", "", "true"]);
+    assert!(code != Some(0) && !stderr.is_empty());
+    assert_eq!(bivouac.told(&["stop", "--timeout", "0", "j", again.trim()]).2, Some(0));
+    support::wait_for("gc", || {
+        bivouac.told(&["gc"]);
+        (std::fs::read_dir(bivouac.state.join("state")).unwrap().count() == 0).then_some(())
+    });
+}
+
+#[test]
+fn users_are_never_root_by_accident() {
+    let Some(bivouac) = Bivouac::new("users") else { return };
+    let long = "u".repeat(10_240);
+    for user in [
+        "0",
+        "root",
+        "+0",
+        "-1",
+        "00",
+        "0x0",
+        " 0",
+        "0 ",
+        "1:0",
+        ":",
+        "1000:",
+        "4294967295",
+        "4294967296",
+        "18446744073709551616",
+        "2147483648",
+        "nobody\n",
+        "\u{0660}",
+        "\u{ff10}",
+        long.as_str(),
+    ] {
+        let option = format!("--user={user}");
+        let (stdout, stderr, code) = bivouac.told(&["run", "-q", &option, "--", "/usr/bin/id", "-u"]);
+        assert_ne!(stdout.trim(), "0", "{user:?}");
+        assert!(code != Some(0) || !stdout.trim().is_empty(), "{user:?}: {stderr}");
+        assert!(code == Some(0) || !stderr.is_empty(), "{user:?}");
+    }
+}
+
+#[test]
+fn variables_arrive_as_they_are_or_are_refused() {
+    let Some(bivouac) = Bivouac::new("variables") else { return };
+    let env = |pair: &str| bivouac.told(&["run", "-q", "-e", pair, "--", "/usr/bin/env"]);
+    for (pair, line) in
+        [("A=B=C", "A=B=C\n"), ("A=", "A=\n"), ("A=${", "A=${\n"), ("A=one\ntwo", "A=one\ntwo\n")]
+    {
+        let (stdout, stderr, code) = env(pair);
+        assert!(code == Some(0) && stdout.contains(line), "{pair:?}: {stdout}{stderr}");
+    }
+    let (_, stderr, code) = env("=x");
+    assert!(code != Some(0) && !stderr.is_empty());
+    let (stdout, _, _) = bivouac.told(&["run", "-q", "-e", "A=1", "-e", "A=2", "--", "/usr/bin/env"]);
+    assert_eq!(stdout.matches("A=").count(), 1, "{stdout}");
+    assert!(stdout.contains("A=2\n"), "the last one counts: {stdout}");
+}
+
+#[test]
+fn closed_descriptors_at_the_start_are_nobodys() {
+    let Some(bivouac) = Bivouac::new("closed") else { return };
+    let program = env!("CARGO_BIN_EXE_bivouac");
+    let state = bivouac.state.display();
+    let line =
+        format!("exec 0<&- 1>&- 2>&-; '{program}' --state-dir '{state}' run -q -- /bin/sh -c 'exit 7'");
+    let status = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .stdin(Stdio::null())
+        .current_dir(support::root())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(7));
+}

@@ -176,7 +176,7 @@ fn t137_what_programs_read_is_json_and_errors_have_a_prefix() {
     assert!(code == Some(125) && stderr.contains("--format"), "{stderr}");
     // Ids by their unique beginning; the beginning of two is refused with both.
     let (again, _, _) = bivouac.told(&["run", "-d", "--name", "other", "--", "/bin/sleep", "1000"]);
-    assert_eq!(bivouac.told(&["exec", &id[..8], "true"]).2, Some(0));
+    assert_eq!(bivouac.told(&["exec", id.get(..8).unwrap(), "true"]).2, Some(0));
     let (_, stderr, code) = bivouac.told(&["exec", "", "true"]);
     assert!(code != Some(0) && !stderr.is_empty());
     assert_eq!(bivouac.told(&["stop", "--timeout", "0", "j", again.trim()]).2, Some(0));

@@ -7,8 +7,9 @@
 //! at once and by every process. And since it lies in the task's upper layer then, a start uncovers what is newer
 //! below it.
 //!
-//! The task is not trusted with any of it: its mount is entered only below the overlay's own top, through no link and
-//! no further mount, and what a layer above hides stays hidden. A file that the task itself changed after the
+//! The task is not trusted with any of it: the layer is opened beneath the task's directory through no link (a task can
+//! move what is above it), its mount is entered only below the overlay's own top, through no link and no further mount,
+//! and what a layer above hides stays hidden. A file that the task itself changed after the
 //! client last wrote it is the task's.
 
 use super::{Engine, EngineError, Standing, disk};
@@ -23,8 +24,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// More entries than this are no destinations but a whole root that somebody copied there: it is left as it was
@@ -40,8 +42,10 @@ const DIRECTORY: OFlags =
 /// One directory in which files were put, and where the task sees them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Placed {
-    /// In the task's directory on the host.
-    place: HostPath,
+    /// The task's directory on the host.
+    directory: HostPath,
+    /// Where in it.
+    place: PathBuf,
     target: TaskPath,
     /// The layers above it, which decide first.
     hides: Vec<HostPath>,
@@ -54,7 +58,9 @@ pub(super) fn of(task: &Task, directory: &HostPath) -> Vec<Placed> {
         let Show::Overlay { above } = &entry.show else { return None };
         let at = above.iter().position(|layer| layer.is_within(directory))?;
         let (hides, rest) = above.split_at(at);
-        Some(Placed { place: rest.first()?.clone(), target: entry.target.clone(), hides: hides.to_vec() })
+        let place = rest.first()?.as_path().strip_prefix(directory.as_path()).ok()?.to_owned();
+        let (directory, target) = (directory.clone(), entry.target.clone());
+        Some(Placed { directory, place, target, hides: hides.to_vec() })
     });
     placed.collect()
 }
@@ -65,7 +71,7 @@ pub(super) fn uncover(placed: &[Placed], private: &HostPath) -> Result<(), Engin
         let upper = private.as_path().join(upper_name(&one.target)).join("upper");
         let Ok(upper) = open(&upper, DIRECTORY, Mode::empty()) else { continue };
         one.compare(upper, Work::Uncover)
-            .map_err(disk::failed("look below what was placed in", one.place.as_path()))?;
+            .map_err(disk::failed("look below what was placed in", &one.path()))?;
     }
     Ok(())
 }
@@ -74,15 +80,20 @@ pub(super) fn uncover(placed: &[Placed], private: &HostPath) -> Result<(), Engin
 pub(super) fn directories(placed: &[Placed]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for one in placed {
-        let mut rest = vec![one.place.as_path().to_owned()];
-        while let Some(directory) = rest.pop() {
-            let inside = std::fs::read_dir(&directory).into_iter().flatten().flatten();
-            rest.extend(
-                inside
-                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                    .map(|entry| entry.path()),
-            );
-            found.push(directory);
+        let Ok(top) = one.open() else { continue };
+        // A directory is walked only through what is open; nothing is lost if one is gone meanwhile.
+        let mut rest = vec![(top, one.path())];
+        while let Some((directory, path)) = rest.pop() {
+            for entry in Dir::read_from(&directory).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if name == c"." || name == c".." {
+                    continue;
+                }
+                if let Ok(inner) = openat(&directory, name, DIRECTORY, Mode::empty()) {
+                    rest.push((inner, path.join(OsStr::from_bytes(name.to_bytes()))));
+                }
+            }
+            found.push(path);
             if found.len() > MOST {
                 return Vec::new();
             }
@@ -117,14 +128,26 @@ impl Engine {
             return Ok(());
         }
         for one in &placed {
-            let failed = disk::failed("show the task what was placed in", one.place.as_path());
-            one.show(root.as_fd()).map_err(failed)?;
+            let path = one.path();
+            one.show(root.as_fd()).map_err(disk::failed("show the task what was placed in", &path))?;
         }
         Ok(())
     }
 }
 
 impl Placed {
+    /// For messages, and for who watches; never to open anything by.
+    fn path(&self) -> PathBuf {
+        self.directory.as_path().join(&self.place)
+    }
+
+    /// The layer. Whoever may write in the task's root can move the directories above it, and put links there.
+    fn open(&self) -> Result<OwnedFd, Errno> {
+        let directory = open(self.directory.as_path(), DIRECTORY, Mode::empty())?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        openat2(directory, &self.place, DIRECTORY, Mode::empty(), resolve)
+    }
+
     fn show(&self, root: BorrowedFd<'_>) -> Result<(), Errno> {
         let below = self.target.as_path().strip_prefix("/").map_err(|_| Errno::INVAL)?;
         // The one step over a mount: from the task's root to the overlay.
@@ -138,7 +161,7 @@ impl Placed {
     }
 
     fn compare(&self, view: OwnedFd, work: Work) -> Result<(), Errno> {
-        let Ok(from) = open(self.place.as_path(), DIRECTORY, Mode::empty()) else { return Ok(()) };
+        let Ok(from) = self.open() else { return Ok(()) };
         let layers = self.hides.iter();
         let hides = layers.filter_map(|layer| open(layer.as_path(), DIRECTORY, Mode::empty()).ok()).collect();
         Comparison { work, left: MOST }.directory(&from, hides, &view, 0)
@@ -284,5 +307,37 @@ fn look(directory: BorrowedFd<'_>, name: &CStr) -> Result<Option<Stat>, Errno> {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task can exchange a directory above its layer for a link between our look at its view and our look at the
+    /// layer; then the files of the host would be copied into its view.
+    #[test]
+    fn a_layer_is_never_reached_through_a_link() {
+        let house = tempfile::tempdir().unwrap();
+        let (task, host) = (house.path().join("task"), house.path().join("host"));
+        for directory in [task.join("opt/tools/etc"), host.join("etc")] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        let placed = Placed {
+            directory: HostPath::new(&task).unwrap(),
+            place: "opt/tools/etc".into(),
+            target: TaskPath::new("/opt/tools/etc").unwrap(),
+            hides: Vec::new(),
+        };
+        assert!(placed.open().is_ok());
+        assert_eq!(directories(std::slice::from_ref(&placed)), [task.join("opt/tools/etc")]);
+        std::fs::rename(task.join("opt/tools"), task.join("opt/gone")).unwrap();
+        for to in [host.as_path(), std::path::Path::new("../../host")] {
+            std::os::unix::fs::symlink(to, task.join("opt/tools")).unwrap();
+            assert!(placed.path().is_dir(), "by path the host's directory is reached");
+            assert_eq!(placed.open().unwrap_err(), Errno::LOOP);
+            assert!(directories(std::slice::from_ref(&placed)).is_empty());
+            std::fs::remove_file(task.join("opt/tools")).unwrap();
+        }
     }
 }

@@ -119,6 +119,7 @@ fn no_output_of_ours_holds_a_secret() {
         outputs.push(told(&bivouac, &["gc"]).0);
         (!Path::new("/run/bivouac/secrets").join(&id).exists()).then_some(())
     });
+    let _ = std::fs::remove_file(bivouac.state.with_extension("secret"));
     let leaks: Vec<_> = outputs.iter().filter(|text| holds_a_secret(text)).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
     assert!(outputs.iter().any(|text| text.contains("${secret.db.password}")), "the plan names it");

@@ -63,6 +63,12 @@ const KEPT: &[(&str, Keep, &str)] = &[
     ("/run/bivouac",        Empty, "made by the first face after a boot and gone with the next; root's alone"),
     ("/run/bivouac/tasks",  Empty, "the same: a list of tasks, with no task in it"),
     ("/run/bivouac/layers", Whole, "what hides the host's secrets in /etc, made once for all tasks of a boot"),
+    ("/run/bivouac/overlay", Whole, "what this boot's kernel does with overlays, so that no start has to ask"),
+    ("/run/bivouac/secrets", Empty, "the parent of the secrets of runs, which go with their runs"),
+    ("/run/bivouac/cni",    Empty, "what the CNI plugins keep of networks and leave: no address that is in use"),
+    ("/run/bivouac/cni/bivouac", Empty, "the same, of the bridge"),
+    ("/run/bivouac/cni/bivouac/lock", Whole, "host-local's lock, made once"),
+    ("/run/bivouac/cni/bivouac/last_reserved_ip.0", Whole, "where host-local looks for the next free address"),
     ("/var/lib/bivouac",    Empty, "the state directory, which an operator may have mounted"),
 ];
 

@@ -266,11 +266,12 @@ fn a_check_gets_the_end_of_the_output_and_the_code() {
         let long = exec(&served, "seq 1 20000", Duration::ZERO).await.expect("an answer");
         assert_eq!(long.stdout.len(), 4096);
         assert!(long.stdout.ends_with(b"\n20000\n"));
-        let began = Instant::now();
         let status = exec(&served, "sleep 20", Duration::from_millis(300)).await.expect_err("too long");
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        // This engine ends nobody: the child goes by itself, before the ledger of all suites misses it.
+        let began = Instant::now();
         let left =
-            exec(&served, "sleep 600 & echo started", Duration::from_secs(100)).await.expect("an answer");
+            exec(&served, "sleep 60 & echo started", Duration::from_secs(100)).await.expect("an answer");
         assert_eq!(left.stdout, b"started\n");
         assert!(began.elapsed() < Duration::from_secs(60), "a child left behind held the answer up");
     });

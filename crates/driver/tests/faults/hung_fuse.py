@@ -1,5 +1,5 @@
 """A FUSE server that answers what it takes to open its one file, and nothing once somebody reads it:
-then it prints `silent`.
+then it prints `silent`, and `second` when somebody has asked for a file of that name in vain.
 
     hung_fuse.py DIRECTORY
 
@@ -52,6 +52,8 @@ def main(directory):
         if operation == READ and not silent:
             silent = True
             print("silent", end="", flush=True)
+        elif silent and operation == LOOKUP and request[40:] == b"second\0":
+            print("second", end="", flush=True)
         if silent or operation == FORGET:
             continue
         body = answer(operation, node)

@@ -14,8 +14,6 @@ use std::path::Path;
 const CASES: &str = "tests/cases.toml";
 const PAGE: &str = "docs/coverage.md";
 const MARK: &str = "/// Covers:";
-/// Names tests too, by hand.
-const SECURITY: &str = "SECURITY.md";
 
 /// A group of cases, in the order of the file.
 struct Section {
@@ -68,19 +66,7 @@ pub(crate) fn faults(workspace: &Workspace, sources: &[Source]) -> Result<Vec<St
     if written != page(&cases, &by_case(&claims)) {
         found.push(format!("{PAGE}: stale; run `cargo xtask coverage`"));
     }
-    let security = shell::read(&workspace.root.join(SECURITY))?;
-    let missing = named_paths(&security).filter(|path| !workspace.root.join(path).exists());
-    found.extend(missing.map(|path| format!("{SECURITY}: names `{path}`, which does not exist")));
     Ok(found)
-}
-
-/// Paths of this repository between backquotes.
-fn named_paths(text: &str) -> impl Iterator<Item = &str> {
-    let is_path = |word: &&str| {
-        let tops = ["crates/", "tests/", "docs/", "xtask/", "fuzz/", "benches/"];
-        tops.iter().any(|top| word.starts_with(top)) && !word.contains([' ', '*', '<'])
-    };
-    text.split('`').skip(1).step_by(2).filter(is_path)
 }
 
 fn write_page(workspace: &Workspace, sources: &[Source]) -> Result<()> {
@@ -287,12 +273,6 @@ mod tests {
         assert!(page.contains("| E2 | second | not \"ours\" |"), "{page}");
         assert!(page.contains("| T3 | third | **open** |"), "{page}");
         assert!(page.contains("2 cases: 1 with a test, 1 without one by decision, 0 open"), "{page}");
-    }
-
-    #[test]
-    fn paths_between_backquotes_are_found() {
-        let text = "see `crates/a/b.rs`, `cargo xtask tidy`, `docs/x.md` and `tests/*`";
-        assert_eq!(named_paths(text).collect::<Vec<_>>(), ["crates/a/b.rs", "docs/x.md"]);
     }
 
     #[test]

@@ -178,11 +178,15 @@ fn examples_without_comment(workspace: &Workspace) -> Result<Vec<String>> {
 const MAPS: [(&str, &str); 3] =
     [("ARCHITECTURE.md", "crates"), ("SECURITY.md", "."), ("CONTRIBUTING.md", ".")];
 
-/// Paths in the tables of our pages that lead nowhere (any more).
+/// Paths in our pages that lead nowhere (any more).
 fn places_that_are_not(workspace: &Workspace) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for (page, base) in MAPS {
-        for (line, path) in named_places(&shell::read(&workspace.root.join(page))?) {
+        let text = shell::read(&workspace.root.join(page))?;
+        let named = named_paths(&text).flat_map(alternatives);
+        let missing = named.filter(|path| !workspace.root.join(path).exists());
+        found.extend(missing.map(|path| format!("{page}: names `{path}`, which does not exist")));
+        for (line, path) in named_places(&text) {
             let there = [base, "."].iter().any(|base| workspace.root.join(base).join(&path).exists());
             if !there {
                 found.push(format!("{page}:{line}: there is no `{path}`"));
@@ -190,6 +194,15 @@ fn places_that_are_not(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+/// Paths of this repository between backquotes.
+fn named_paths(text: &str) -> impl Iterator<Item = &str> {
+    let is_path = |word: &&str| {
+        let tops = ["crates/", "tests/", "docs/", "xtask/", "fuzz/", "benches/"];
+        tops.iter().any(|top| word.starts_with(top)) && !word.contains([' ', '*', '<'])
+    };
+    text.split('`').skip(1).step_by(2).filter(is_path)
 }
 
 /// What stands in backquotes in the last column of tables and looks like a path: `a/{b,c}.rs` are two, and a bare
@@ -276,6 +289,12 @@ mod tests {
         let places: Vec<String> =
             named_places(page).into_iter().map(|(line, path)| format!("{line} {path}")).collect();
         assert_eq!(places, ["3 a/b.rs", "3 a/c.rs", "3 d/e.rs", "3 d/f.rs", "3 g/"]);
+    }
+
+    #[test]
+    fn paths_between_backquotes_are_found() {
+        let text = "see `crates/a/b.rs`, `cargo xtask tidy`, `docs/x.md` and `tests/*`";
+        assert_eq!(named_paths(text).collect::<Vec<_>>(), ["crates/a/b.rs", "docs/x.md"]);
     }
 
     #[test]

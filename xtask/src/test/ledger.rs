@@ -69,6 +69,10 @@ const KEPT: &[(&str, Keep, &str)] = &[
     ("/run/bivouac/cni/bivouac", Empty, "the same, of the bridge"),
     ("/run/bivouac/cni/bivouac/lock", Whole, "host-local's lock, made once"),
     ("/run/bivouac/cni/bivouac/last_reserved_ip.0", Whole, "where host-local looks for the next free address"),
+    ("/sys/fs/cgroup/bivouac", Empty, "the parent of tasks' groups: making it again costs every start one directory"),
+    ("/sys/fs/cgroup/*/bivouac", Empty, "the same in each hierarchy of version 1"),
+    ("/sys/fs/cgroup/bivouac-shims", Empty, "the group of all shims: the same"),
+    ("/sys/fs/cgroup/*/bivouac-shims", Empty, "the same in each hierarchy of version 1"),
     ("/var/lib/bivouac",    Empty, "the state directory, which an operator may have mounted"),
 ];
 
@@ -174,19 +178,7 @@ fn control_groups() -> BTreeSet<String> {
     let is_ours = |path: &String| path.contains("bivouac") || path.contains("nomad");
     let folders = groups_below(Path::new("/sys/fs/cgroup"));
     let found = folders.into_iter().map(|path| path.display().to_string()).filter(is_ours).collect();
-    without_kept_groups(&found)
-}
-
-/// The two parents of groups that stay for the boot, directly below a hierarchy, as long as nothing is in them: making
-/// them again costs every start one directory per hierarchy.
-fn without_kept_groups(found: &BTreeSet<String>) -> BTreeSet<String> {
-    let is_parent = |path: &str| {
-        let below_root = path.strip_prefix("/sys/fs/cgroup/").unwrap_or(path);
-        let name = below_root.split_once('/').map_or(below_root, |(_, name)| name);
-        ["bivouac", "bivouac-shims"].contains(&name)
-    };
-    let is_empty = |path: &str| !found.iter().any(|other| other.starts_with(&format!("{path}/")));
-    found.iter().filter(|path| !(is_parent(path) && is_empty(path))).cloned().collect()
+    without_kept(&found)
 }
 
 /// A link among the hierarchies is another name of one.
@@ -247,18 +239,29 @@ fn entries_of_ours() -> BTreeSet<String> {
         }
         found.extend(below(folder));
     }
-    let is_loose = |path: &&String| !is_kept(path, &found);
-    found.iter().filter(is_loose).cloned().collect()
+    without_kept(&found)
+}
+
+fn without_kept(found: &BTreeSet<String>) -> BTreeSet<String> {
+    found.iter().filter(|path| !is_kept(path, found)).cloned().collect()
 }
 
 fn is_kept(path: &str, all: &BTreeSet<String>) -> bool {
     let is_below = |path: &str, top: &str| path.strip_prefix(top).is_some_and(|rest| rest.starts_with('/'));
     KEPT.iter().any(|(kept, keep, _)| match keep {
-        Whole => path == *kept || is_below(path, kept),
+        Whole => is_at(path, kept) || is_below(path, kept),
         Empty => {
-            path == *kept && all.iter().filter(|other| is_below(other, kept)).all(|other| is_kept(other, all))
+            is_at(path, kept)
+                && all.iter().filter(|other| is_below(other, path)).all(|other| is_kept(other, all))
         }
     })
+}
+
+/// Whether a path is the one that is kept; `*` there is any one name.
+fn is_at(path: &str, kept: &str) -> bool {
+    let (mut names, mut wanted) = (path.split('/'), kept.split('/'));
+    wanted.by_ref().all(|want| names.next().is_some_and(|name| want == "*" || want == name))
+        && names.next().is_none()
 }
 
 /// Names that tests, and the crates that make temporary files for them, give.
@@ -363,7 +366,7 @@ mod tests {
             "/sys/fs/cgroup/cpu/other/bivouac",
         ];
         let all = all.map(str::to_owned).into();
-        let left = without_kept_groups(&all).into_iter().collect::<Vec<_>>();
+        let left = without_kept(&all).into_iter().collect::<Vec<_>>();
         let expected = [
             "/sys/fs/cgroup/cpu/bivouac-other",
             "/sys/fs/cgroup/cpu/other/bivouac",

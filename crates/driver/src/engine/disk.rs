@@ -113,7 +113,7 @@ fn beneath(
 }
 
 /// Writes a file beside its place and renames it there.
-fn replace(directory: BorrowedFd<'_>, name: &str, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn replace(directory: BorrowedFd<'_>, name: &str, mode: u32, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = format!(".{name}.new");
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = openat(directory, temporary.as_str(), flags, Mode::from_raw_mode(0o600))?;

@@ -3,13 +3,14 @@
 //! Whether overlays can be made is found out by making one, which costs as much as a third of a start. The answer is
 //! kept in the run directory, which nobody but root reaches.
 
+use super::disk;
 use bivouac_shim::process::boot_id;
 use bivouac_sys::features::{KernelFeatures, OverlayLayers};
 use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 
 const FILE: &str = "overlay";
 /// A boot's id and a word.
@@ -53,15 +54,7 @@ fn name(kind: OverlayLayers) -> Option<&'static str> {
 /// What cannot be kept is asked again, so failures are not told.
 fn keep(run: BorrowedFd<'_>, boot: &str, kind: OverlayLayers) {
     let Some(word) = name(kind) else { return };
-    let new = format!(".{FILE}-{}", std::process::id());
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-    let Ok(file) = openat(run, new.as_str(), flags, Mode::from_raw_mode(0o600)) else { return };
-    let text = format!("{boot} {word}\n");
-    let kept =
-        File::from(file).write_all(text.as_bytes()).is_ok() && renameat(run, new.as_str(), run, FILE).is_ok();
-    if !kept {
-        let _ = unlinkat(run, new.as_str(), AtFlags::empty());
-    }
+    let _ = disk::replace(run, FILE, 0o600, format!("{boot} {word}\n").as_bytes());
 }
 
 #[cfg(test)]

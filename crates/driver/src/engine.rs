@@ -14,7 +14,6 @@ mod kernel;
 mod numbers;
 mod placed;
 mod record;
-mod spare;
 
 pub use disk::DiskLayers;
 pub use error::EngineError;
@@ -31,7 +30,7 @@ use crate::task::{Resolver, Task, TaskError};
 use bivouac_cgroup::{Entrance, Group, GroupName, GroupPath, Plan};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{ExecuteBit, Init, Process};
-use bivouac_shim::client::{Client, Launched, Program, Session, Watch};
+use bivouac_shim::client::{Client, Launched, Place, Program, Session, Watch};
 use bivouac_shim::protocol::{self, Exec, Launch, Leftovers, OnStarterGone, Stream, StreamsKind, TaskStats};
 use bivouac_shim::recover::{self, Found};
 use bivouac_shim::status::{Exit, Status};
@@ -110,7 +109,6 @@ pub struct Engine {
     shims: Plan,
     program: OnceLock<Program>,
     children: Mutex<Vec<Child>>,
-    spare: Mutex<Option<spare::Spare>>,
 }
 
 impl Engine {
@@ -128,8 +126,8 @@ impl Engine {
         let shims = Plan::shared(&cgroups, &GroupPath::ROOT, &GroupName::new(places.shims.clone())?);
         let layers = DiskLayers::new(&places);
         let numbers = numbers::DiskNumbers(places.run.join("numbers"));
-        let (program, children, spare) = (OnceLock::new(), Mutex::default(), Mutex::default());
-        Ok(Engine { places, features, cgroups, layers, numbers, shims, program, children, spare })
+        let (program, children) = (OnceLock::new(), Mutex::default());
+        Ok(Engine { places, features, cgroups, layers, numbers, shims, program, children })
     }
 
     /// The host's control groups, for placing tasks.
@@ -214,7 +212,7 @@ impl Engine {
         disk::prepare(&request.directories, task)?;
         placed::uncover(&record.placed, &request.directories.private)?;
         let group = self.group(&task.cgroup)?;
-        let (mut client, child) = self.shim()?;
+        let (mut client, child) = self.start_shim()?;
         self.keep(child);
         let (streams, descriptors) = order_streams(streams);
         let order = Launch {
@@ -245,6 +243,14 @@ impl Engine {
             placed: placed::directories(&record.placed),
             client,
         })
+    }
+
+    fn start_shim(&self) -> Result<(Client, Child), EngineError> {
+        let entrance = self.shims_entrance()?;
+        let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
+        let program = self.program()?;
+        let place = Place { program, cgroup: entrance.unified.as_ref().map(AsFd::as_fd), tasks: &tasks };
+        Ok(place.start()?)
     }
 
     /// The shim's program, opened at the first start.

@@ -197,11 +197,7 @@ fn follow(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> 
     let keep = home.keep(id);
     let lock = keep.lock()?;
     let plan = keep.plan()?;
-    // As in the foreground.
-    std::thread::scope(|scope| {
-        let _ = std::thread::Builder::new().spawn_scoped(scope, || engine.make_ready());
-        plan.allocation.make_directories()
-    })?;
+    plan.allocation.make_directories()?;
     plan.allocation.gather_secrets()?;
     let mut supervisor = Supervisor::new(engine, operator, plan, keep, lock)?;
     let mut files = Files;

@@ -229,16 +229,11 @@ fn supervise_labelled<'a>(
     bivouac_sys::signal::block_all().map_err(kernel("block signals"))?;
     let signals = bivouac_sys::signal::signalfd(&[SIGHUP, SIGINT, SIGTERM, SIGWINCH])
         .map_err(kernel("wait for signals"))?;
-    let supervisors = std::thread::scope(|scope| {
-        // A shim starts on the other processor while the first task is prepared. What fails here fails again, and is
-        // told, where it is needed.
-        let _ = std::thread::Builder::new().spawn_scoped(scope, || host.engine.make_ready());
-        let prepared = allocations.iter().map(|allocation| {
-            made.push(allocation.clone());
-            prepare(host, allocation)
-        });
-        prepared.collect::<Result<Vec<_>, _>>()
-    })?;
+    let prepared = allocations.iter().map(|allocation| {
+        made.push(allocation.clone());
+        prepare(host, allocation)
+    });
+    let supervisors = prepared.collect::<Result<Vec<_>, _>>()?;
     let console = Console::new(labels, show);
     Foreground { host, console, supervisors, signals, asked_to_stop: 0, source, made }.follow()
 }

@@ -167,8 +167,13 @@ fn without_root_it_is_said_so() {
         let text = [output.stdout, output.stderr].concat();
         (String::from_utf8_lossy(&text).into_owned(), output.status.code())
     };
+    // As it is once something has run.
+    let closed = bivouac.state.join("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
     for (arguments, code, words) in [
-        (&["run", "--", "true"][..], 125, "Bivouac must run as root"),
+        (&["--state-dir", closed.to_str().unwrap(), "validate", job.to_str().unwrap()][..], 0, "is valid"),
+        (&["run", "--", "true"], 125, "Bivouac must run as root"),
         (&["run", job.to_str().unwrap()], 125, "Bivouac must run as root"),
         (&["doctor"], 1, "Driver must run as root"),
         (&["validate", job.to_str().unwrap()], 0, "is valid"),

@@ -73,10 +73,23 @@ pub fn allocations(
         let (name, volume) = volumes::parse(text)?;
         known.insert(name, volume);
     }
+    allocations_with(outcome, home, &known, payload)
+}
+
+/// The same with no volumes but these: nothing of the state directory is read, which only root may.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn allocations_with(
+    outcome: &Outcome,
+    home: &Home,
+    volumes: &HostVolumes,
+    payload: Option<&Payload>,
+) -> Result<Vec<Allocation>, PlanError> {
     let scene = Scene {
         node: &Node::of_this_machine(),
         state_dir: home.path(),
-        volumes: &known,
+        volumes,
         payload,
         disk: home.disk(),
         new_id: &new_id,

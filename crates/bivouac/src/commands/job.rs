@@ -89,7 +89,7 @@ pub(super) fn validate(cli: &Cli, validate: &Validate) -> Result<u8> {
             named.extend(each.map(|name| (name, any.clone())));
         }
     }
-    registry::allocations(&outcome, &home(cli)?, &[], &named, None)?;
+    registry::allocations_with(&outcome, &home(cli)?, &named, None)?;
     ui::note(&format!("{}: job {:?} is valid", validate.job.display(), outcome.job.id));
     Ok(0)
 }

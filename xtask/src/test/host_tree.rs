@@ -1,6 +1,8 @@
 //! The host's own files: their names, modes, owners, sizes and times, and what `/etc` and `/usr/bin` hold. Taken before
-//! the first suite and after the last: no task, however hostile, may have changed one.
+//! the first suite and after the last: no task, however hostile, may have changed one. The programs' own directories
+//! are the ledger's.
 
+use super::ledger::OURS;
 use crate::shell;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -63,7 +65,8 @@ impl HostTree {
 }
 
 fn names_in(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| !OURS.iter().any(|ours| path == Path::new(ours))).collect()
 }
 
 fn walk(top: &Path, is_spared: &dyn Fn(&Path) -> bool, entries: &mut BTreeMap<PathBuf, String>) {

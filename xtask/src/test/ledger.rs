@@ -76,6 +76,9 @@ const KEPT: &[(&str, Keep, &str)] = &[
     ("/var/lib/bivouac",    Empty, "the state directory, which an operator may have mounted"),
 ];
 
+/// The directories of the programs. What appears in them, and whether they may appear, is this ledger's to say.
+pub(crate) const OURS: [&str; 3] = ["/run/bivouac", "/var/lib/bivouac", "/etc/bivouac"];
+
 /// What tells this run's things from others'.
 pub(crate) struct Scope {
     /// Cargo's target directory: what runs from there was built here.
@@ -233,7 +236,7 @@ fn is_for_init_to_reap(process: &Path) -> bool {
 /// What lies in the directories of the programs, but for what is kept.
 fn entries_of_ours() -> BTreeSet<String> {
     let mut found: BTreeSet<String> = BTreeSet::new();
-    for folder in ["/run/bivouac", "/var/lib/bivouac", "/etc/bivouac"] {
+    for folder in OURS {
         if Path::new(folder).exists() {
             found.insert(folder.to_owned());
         }

@@ -135,6 +135,7 @@ fn publish(wanted: &Wanted, findings: &Findings, verdicts: &[Verdict]) -> Result
     // The two kinds of machine stand on a page each.
     let name = if is_pure_v2() { "benchmarks-v2" } else { "benchmarks" };
     let picture = format!("{name}.svg");
+    std::fs::create_dir_all(&wanted.out).with_context(|| format!("cannot make {}", wanted.out.display()))?;
     let page = findings.page(verdicts, &picture);
     for (file, text) in [(format!("{name}.md"), &page), (picture, &plot::bars(&findings.measured))] {
         let path = wanted.out.join(file);

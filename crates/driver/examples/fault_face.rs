@@ -9,7 +9,7 @@
 mod request;
 
 use bivouac_driver::config::OperatorConfig;
-use bivouac_driver::engine::{Engine, EngineError, Places, Standing};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Places, Standing};
 use bivouac_driver::options::Value;
 use bivouac_driver::request::{ExecRequest, StarterGone, Streams, TaskRequest};
 use bivouac_driver::signals::Signal;
@@ -75,7 +75,7 @@ impl Face {
         }
         // What was noted and not yet removed when the face before us died.
         for id in self.engine.list()? {
-            self.engine.destroy(&id, true)?;
+            self.engine.destroy(&id, Leftovers::Kill)?;
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl Face {
             },
             Ok(Standing::Ended(_, exit)) => self.note(&id, place, exit.ending.code()),
             // Its start was cut short by the end of a face: nothing ran, and it is started anew.
-            Ok(Standing::Lost(_)) => self.engine.destroy(&id, true).or_else(|error| match error {
+            Ok(Standing::Lost(_)) => self.engine.destroy(&id, Leftovers::Kill).or_else(|error| match error {
                 // Its shim is just leaving.
                 EngineError::Left(_) => Ok(()),
                 other => Err(other),
@@ -108,7 +108,7 @@ impl Face {
         let mut file = std::fs::File::create(&unfinished).unwrap();
         writeln!(file, "{code}").unwrap();
         std::fs::rename(&unfinished, place).unwrap();
-        self.engine.destroy(id, true)
+        self.engine.destroy(id, Leftovers::Kill)
     }
 
     /// One whole life, with whatever this process is still allowed to have.
@@ -122,7 +122,7 @@ impl Face {
         };
         let entered = self.engine.exec(id, exec).and_then(|mut session| Ok(session.wait(None)?));
         let stopped = self.engine.stop(id, Signal::KILL, Duration::ZERO);
-        self.engine.destroy(id, true)?;
+        self.engine.destroy(id, Leftovers::Kill)?;
         entered?;
         stopped.map(drop)
     }

@@ -31,7 +31,8 @@ use bivouac_cgroup::{Entrance, Group, GroupName, GroupPath, Plan};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{ExecuteBit, Init, Process};
 use bivouac_shim::client::{Client, Launched, Place, Program, Session, Watch};
-use bivouac_shim::protocol::{self, Exec, Launch, Leftovers, OnStarterGone, Stream, StreamsKind, TaskStats};
+pub use bivouac_shim::protocol::Leftovers;
+use bivouac_shim::protocol::{self, Exec, Launch, OnStarterGone, Stream, StreamsKind, TaskStats};
 use bivouac_shim::recover::{self, Found};
 use bivouac_shim::status::{Exit, Status};
 use bivouac_sys::clone::Child;
@@ -411,20 +412,17 @@ impl Engine {
         Ok(client.exec(Exec { process, streams, deadline_ms }, descriptors)?)
     }
 
-    /// Ends what is left of a run and forgets it. An unknown one is no error with `force`: a client may ask for
-    /// what it never saw start.
+    /// Forgets a run, and what is left of it as `leftovers` says. With [`Leftovers::Kill`] an unknown one is no
+    /// error: a client may ask for what it never saw start.
     ///
     /// # Errors
-    /// [`EngineError::Running`] without `force`; something that cannot be removed.
-    pub fn destroy(&self, id: &str, force: bool) -> Result<(), EngineError> {
+    /// [`EngineError::Running`] with [`Leftovers::Refuse`]; something that cannot be removed.
+    pub fn destroy(&self, id: &str, leftovers: Leftovers) -> Result<(), EngineError> {
         let run_dir = self.run_dir(id);
         let destroyed = match self.find(id) {
-            Ok(Standing::Alive(client)) => {
-                let leftovers = if force { Leftovers::Kill } else { Leftovers::Refuse };
-                client.destroy(leftovers).map_err(EngineError::from)
-            }
+            Ok(Standing::Alive(client)) => client.destroy(leftovers).map_err(EngineError::from),
             Ok(Standing::Ended(..) | Standing::Lost(_)) => self.clean(&run_dir),
-            Err(EngineError::Unknown) if force => Ok(()),
+            Err(EngineError::Unknown) if leftovers == Leftovers::Kill => Ok(()),
             Err(error) => Err(error),
         };
         self.reap();

@@ -17,7 +17,7 @@ use crate::request::{Around, ask};
 use crate::streams;
 use bivouac_driver::capabilities::{Powers, named};
 use bivouac_driver::config::OperatorConfig;
-use bivouac_driver::engine::{self as driver, Handle, Places, Standing};
+use bivouac_driver::engine::{self as driver, Handle, Leftovers, Places, Standing};
 use bivouac_driver::fingerprint::{Evidence, Health as Verdict};
 use bivouac_driver::options;
 use bivouac_driver::request::StarterGone;
@@ -113,7 +113,7 @@ impl Bivouac {
         // The client asks again with the same id when this process died over the first time.
         match engine.find(&task.id) {
             Err(driver::EngineError::Unknown) => {}
-            Ok(_) | Err(_) => engine.destroy(&task.id, true)?,
+            Ok(_) | Err(_) => engine.destroy(&task.id, Leftovers::Kill)?,
         }
         let started = engine.start(&request, &prepared, streams, StarterGone::Keep)?;
         let about = About::new(&task.alloc_id, &task.name, &task.alloc_dir);
@@ -212,9 +212,9 @@ impl Engine for Bivouac {
         Ok(())
     }
 
-    fn destroy(&self, id: &str, force: bool) -> Result<(), EngineError> {
+    fn destroy(&self, id: &str, leftovers: Leftovers) -> Result<(), EngineError> {
         self.placements.forget(id);
-        self.engine()?.destroy(id, force)?;
+        self.engine()?.destroy(id, leftovers)?;
         if let Some(about) = self.watches.forget(id) {
             remove_mount_point(&about.task_dir);
         }

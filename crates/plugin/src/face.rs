@@ -14,6 +14,7 @@ pub use task::{
 };
 
 use crate::options::{Opt, Values};
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::signals::Signal;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -74,8 +75,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Ends what is left of a task, frees all it held and forgets it.
     ///
     /// # Errors
-    /// The task runs and `force` is false, or something could not be freed.
-    fn destroy(&self, id: &str, force: bool) -> Result<(), EngineError>;
+    /// The task runs and `leftovers` refuses that, or something could not be freed.
+    fn destroy(&self, id: &str, leftovers: Leftovers) -> Result<(), EngineError>;
 
     /// The times and attributes of a task.
     ///

@@ -9,7 +9,7 @@ use crate::allocation::{PlanError, SECRETS, is_ours};
 use crate::overview::{Entry, all};
 use crate::state::{Face, Home, Keep, OnBoot, StateError};
 use crate::{disks, network, registry};
-use bivouac_driver::engine::{Engine, EngineError, Standing};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Standing};
 use bivouac_shim::recover::RecoverError;
 use std::path::Path;
 use std::time::Duration;
@@ -123,7 +123,7 @@ fn allocation(engine: &Engine, home: &Home, entry: &Entry) -> Result<Done, PlanE
         let id = plan.allocation.run_id(task);
         match engine.find(&id) {
             Ok(Standing::Alive(_)) => return Ok(Done::Left(None)),
-            Ok(_) => match engine.destroy(&id, true) {
+            Ok(_) => match engine.destroy(&id, Leftovers::Kill) {
                 Err(error) if !is_anothers(&error) => return Err(PlanError::other(error)),
                 _ => {}
             },
@@ -153,7 +153,7 @@ fn runs(engine: &Engine, home: &Home, collected: &mut Collected) -> Result<(), E
         if known || !matches!(engine.find(&id), Ok(Standing::Ended(..))) {
             continue;
         }
-        match engine.destroy(&id, false) {
+        match engine.destroy(&id, Leftovers::Refuse) {
             Ok(()) => collected.removed.push(id),
             Err(error) if is_anothers(&error) => {}
             Err(error) => collected.kept.push((id, error.to_string())),

@@ -66,7 +66,10 @@ impl HostTree {
 
 fn names_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| !OURS.iter().any(|ours| path == Path::new(ours))).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| !OURS.iter().any(|ours| path == Path::new(ours)))
+        .collect()
 }
 
 fn walk(top: &Path, is_spared: &dyn Fn(&Path) -> bool, entries: &mut BTreeMap<PathBuf, String>) {

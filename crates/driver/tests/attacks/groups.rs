@@ -2,6 +2,7 @@
 
 use crate::rig::{Bench, PATIENCE, groups, until};
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::options::Value;
 use bivouac_driver::signals::Signal;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ fn daemons_and_orphans_die_with_the_task_in_every_pid_mode() {
             let id = live.id().to_owned();
             let stopped = Instant::now();
             bench.engine.stop(&id, Signal::TERM, Duration::from_millis(100)).unwrap();
-            bench.engine.destroy(&id, true).unwrap();
+            bench.engine.destroy(&id, Leftovers::Kill).unwrap();
             assert!(stopped.elapsed() < PATIENCE / 2, "{:?}", stopped.elapsed());
             assert_eq!(members(), 0, "{id}");
             assert_eq!(groups(&group), Vec::<String>::new());

@@ -1,6 +1,7 @@
 //! Who a task is: users, groups, capabilities, namespaces, signals and limits, in its first process and in an exec.
 
 use crate::rig::{Attack, Bench, Live, Report, all, in_the_machine, program, shim, skipped, until};
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::options::Value;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -400,7 +401,7 @@ fn a_state_file_that_names_a_foreign_process_gets_nobody_signalled() {
     assert!(bench.engine.signal(&id, Signal::INT).is_err());
     assert!(bench.engine.stop(&id, Signal::INT, std::time::Duration::ZERO).unwrap().is_none());
     bench.engine.gc().unwrap();
-    bench.engine.destroy(&id, true).unwrap();
+    bench.engine.destroy(&id, Leftovers::Kill).unwrap();
     assert!(bystander.lives(), "a foreign process was ended");
     drop(live);
     bench.finish();

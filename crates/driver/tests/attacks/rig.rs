@@ -2,7 +2,7 @@
 
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_driver::config::{OperatorConfig, TaskConfig};
-use bivouac_driver::engine::{Engine, EngineError, Places, Started};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Places, Started};
 use bivouac_driver::identity::{PseudoUsers, RootRule};
 use bivouac_driver::options::Value;
 use bivouac_driver::request::{
@@ -280,7 +280,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         for id in self.engine.list().unwrap_or_default() {
-            let _ = self.engine.destroy(&id, true);
+            let _ = self.engine.destroy(&id, Leftovers::Kill);
         }
         remove_groups(&self.name);
     }
@@ -510,14 +510,14 @@ impl Live<'_> {
         self.err.read_to_string(&mut self.told).unwrap();
         let id = self.started.handle.id.clone();
         let exit = self.started.client.wait(Some(Instant::now() + PATIENCE)).unwrap();
-        self.bench.engine.destroy(&id, false).unwrap();
+        self.bench.engine.destroy(&id, Leftovers::Refuse).unwrap();
         Report::new(self.told, exit.ending.code())
     }
 
     /// Ends it by force.
     pub(crate) fn kill(self) -> Report {
         let id = self.started.handle.id.clone();
-        self.bench.engine.destroy(&id, true).unwrap();
+        self.bench.engine.destroy(&id, Leftovers::Kill).unwrap();
         let Live { mut out, mut err, mut told, .. } = self;
         out.read_to_string(&mut told).unwrap();
         err.read_to_string(&mut told).unwrap();

@@ -1,6 +1,7 @@
 //! Terminals: a task has one of its own or none, and types into nobody else's.
 
 use crate::rig::{Attack, Bench, Report};
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::request::{ExecRequest, StarterGone, Streams};
 use bivouac_sandbox::model::TerminalSize;
 use std::io::Read;
@@ -27,7 +28,7 @@ fn with_terminal(attack: Attack<'_>) -> Report {
     let (mut started, id, engine) = attack.start_with(Streams::Terminal(SIZE), StarterGone::Keep).unwrap();
     let text = drain(started.terminal.take().unwrap());
     let exit = started.client.wait(None).unwrap();
-    engine.destroy(&id, false).unwrap();
+    engine.destroy(&id, Leftovers::Refuse).unwrap();
     Report::of_text(text, exit.ending.code())
 }
 

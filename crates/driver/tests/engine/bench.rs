@@ -2,7 +2,7 @@
 
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
 use bivouac_driver::config::{OperatorConfig, TaskConfig};
-use bivouac_driver::engine::{Engine, EngineError, Places, Started};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Places, Started};
 use bivouac_driver::identity::{PseudoUsers, RootRule};
 use bivouac_driver::options::Value;
 use bivouac_driver::request::{
@@ -171,7 +171,7 @@ impl Bench {
         let Run { id, started, out, err } = self.started(request);
         let exit = wait(started);
         let output = Output { out: read_all(out), err: read_all(err), code: exit.ending.code() };
-        self.engine.destroy(&id, false).unwrap();
+        self.engine.destroy(&id, Leftovers::Refuse).unwrap();
         output
     }
 
@@ -219,7 +219,7 @@ impl Drop for Bench {
     /// Also after a failed test.
     fn drop(&mut self) {
         for id in self.engine.list().unwrap_or_default() {
-            let _ = self.engine.destroy(&id, true);
+            let _ = self.engine.destroy(&id, Leftovers::Kill);
         }
         for path in groups(&self.name)
             .iter()

@@ -1,7 +1,7 @@
 //! Rows D1 to D10: commands in a running task, with and without a terminal, as the conformance set asks.
 
 use crate::bench::{Bench, Output, Run, read_all, read_line, session, soon};
-use bivouac_driver::engine::EngineError;
+use bivouac_driver::engine::{EngineError, Leftovers};
 use bivouac_driver::request::Streams;
 use bivouac_sandbox::model::TerminalSize;
 use bivouac_shim::client::Session;
@@ -16,7 +16,7 @@ fn idle(test: &str) -> Option<(Bench, Run)> {
 }
 
 fn finish(bench: Bench, run: Run) {
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     drop(run);
     bench.finish();
 }

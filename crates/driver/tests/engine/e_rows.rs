@@ -1,7 +1,7 @@
 //! Rows E1 to E23: what the exec driver's own tests assert, with real tasks.
 
 use crate::bench::{Bench, Run, lives, log, namespace, read_line, until, wait};
-use bivouac_driver::engine::{Engine, EngineError, Standing};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Standing};
 use bivouac_driver::options::Value;
 use bivouac_driver::request::{StarterGone, Streams, TaskRequest};
 use bivouac_driver::signals::Signal;
@@ -37,7 +37,7 @@ fn e5_start_wait_stop_kill() {
     let exit = bench.engine.stop(&run.id, Signal::INT, Duration::from_secs(2)).unwrap().unwrap();
     assert_ne!(exit.ending.code(), 0);
     assert!(matches!(bench.engine.inspect(&run.id).unwrap().phase, Phase::Exited), "state exited");
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -50,7 +50,7 @@ fn e6_start_wait_recover() {
     assert_eq!(read_line(&mut out), "ready");
     let handle = started.handle.clone();
     assert_eq!(bench.refusal(&request), "task with ID \"alloc/a\" already started");
-    assert!(matches!(bench.engine.destroy(&id, false), Err(EngineError::Running)));
+    assert!(matches!(bench.engine.destroy(&id, Leftovers::Refuse), Err(EngineError::Running)));
     // The wait is given up, and all that was known in memory with it: another engine, as after a restart.
     drop(started);
     let later = Engine::new(bench.places.clone()).unwrap();
@@ -60,9 +60,9 @@ fn e6_start_wait_recover() {
     assert!(matches!(later.recover(&foreign), Err(EngineError::Lost(_))));
     let exit = later.stop(&id, Signal::INT, Duration::from_secs(30)).unwrap().unwrap();
     assert_eq!(exit.ending.code(), 7);
-    later.destroy(&id, false).unwrap();
+    later.destroy(&id, Leftovers::Refuse).unwrap();
     assert!(matches!(later.find(&id), Err(EngineError::Unknown)));
-    assert!(later.destroy(&id, true).is_ok(), "by force, an unknown run is no error");
+    assert!(later.destroy(&id, Leftovers::Kill).is_ok(), "by force, an unknown run is no error");
     bench.finish();
 }
 
@@ -100,7 +100,7 @@ fn e8_no_orphaned_tasks() {
     });
     assert_eq!(wait(run.started).ending.code(), 0);
     until("the shell and both are gone", || !lives(first) && seen.iter().all(|pid| !lives(*pid)));
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -112,7 +112,7 @@ fn e9_stats() {
     let stats = bench.engine.stats(&run.id).unwrap();
     let memory = stats.group.memory.expect("memory is measured");
     assert!(memory.current.0 > 0 && stats.group.cpu.is_some() && stats.oom_kills == 0, "{stats:?}");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     bench.finish();
 }
 
@@ -138,7 +138,7 @@ fn e12_handler_exec() {
     assert!(session.iter().any(|line| line.contains("bivouac-test-e12")));
     let missing = bench.exec(&run.id, "/usr/bin/stat /no/such/file", b"");
     assert!(missing.code != 0 && missing.err.contains("No such file or directory"), "{missing:?}");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     bench.finish();
 }
 
@@ -187,7 +187,7 @@ fn e13_devices_and_mounts() {
     assert_eq!(err.lines().filter(|line| line.ends_with("Read-only file system")).count(), 2, "{err}");
     assert_eq!(err.lines().count(), 2, "{err}");
     assert_eq!(std::fs::read_to_string(data.path().join("file-from-exec")).unwrap(), "from-exec\n");
-    bench.engine.destroy(&request.id, false).unwrap();
+    bench.engine.destroy(&request.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -198,7 +198,7 @@ fn e15_no_pivot_root() {
     let run = bench.started(&bench.request("a", "sleep", &["100"], vec![]));
     assert_ne!(namespace(run.started.pid, "mnt"), std::fs::read_link("/proc/self/ns/mnt").unwrap());
     assert_eq!(bench.exec(&run.id, "ls -d /proc/self/status /root /var", b"").out, "/proc/self/status\n");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     bench.finish();
 }
 
@@ -211,7 +211,7 @@ fn e16_oom_killed() {
     let exit = wait(run.started);
     assert!(exit.oom_kills > 0 && exit.ending.code() != 0, "{exit:?}");
     assert!(bivouac_driver::engine::sentences(&exit, Some(128)).join("").contains("limit 128 MiB"));
-    bench.engine.destroy(&request.id, false).unwrap();
+    bench.engine.destroy(&request.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -223,7 +223,7 @@ fn e20_start_wait_stop() {
     let exit = bench.engine.stop(&run.id, Signal::KILL, Duration::from_secs(5)).unwrap().unwrap();
     assert_eq!(exit.ending.code(), 128 + 9);
     assert_eq!(wait(run.started).ending, exit.ending);
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 

@@ -1,6 +1,7 @@
 //! The option `landlock` end to end: on a kernel that has what it takes, and refused on one that has not.
 
 use crate::bench::Bench;
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::options::Value;
 
 /// The rules of the task and of the operator, and what a root task with all of the defaults can do under them.
@@ -34,7 +35,7 @@ fn rules_bind_root_and_sessions_too() {
     assert_eq!(lines, ["content", "ran", "null"]);
     let session = bench.exec(&run.id, script, b"");
     assert_eq!(session.out, "content\nran\nnull\n", "a session has the rules too: {session:?}");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
 
     // Without rules of its own the task has the operator's, behind a reaper as well; its own narrow them.
     let options = vec![("init", true.into())];

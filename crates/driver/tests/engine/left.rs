@@ -1,7 +1,7 @@
 //! What crashes leave, and what the engine does with it.
 
 use crate::bench::{Bench, read_line};
-use bivouac_driver::engine::{Engine, Standing};
+use bivouac_driver::engine::{Engine, Leftovers, Standing};
 use bivouac_driver::request::{StarterGone, Streams};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -46,7 +46,7 @@ fn output_goes_on_when_its_reader_comes_back() {
     collector.read_exact(&mut seen).unwrap();
     assert!(seen == expected.as_bytes(), "lines were lost or came twice");
     assert_eq!(client.wait(crate::bench::soon()).unwrap().ending.code(), 5);
-    later.destroy(&request.id, false).unwrap();
+    later.destroy(&request.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 

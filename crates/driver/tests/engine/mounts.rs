@@ -4,6 +4,7 @@
 use crate::bench::{Bench, read_line, skipped};
 use crate::fuse::{self, Fuse};
 use bivouac_driver::config::TaskConfig;
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::options::Value;
 use bivouac_sandbox::HostPath;
 use std::os::unix::fs::PermissionsExt;
@@ -124,7 +125,7 @@ fn mounts_made_later_travel_neither_way() {
         rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH).unwrap();
     }
     assert_eq!(seen, "inside", "nothing of the host's later mount, the task's own is there");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     bench.finish();
 }
 

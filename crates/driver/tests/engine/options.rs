@@ -1,6 +1,7 @@
 //! Every option of a task once end to end: what the kernel does is compared with what the option says.
 
 use crate::bench::{Bench, Output, namespace, read_line, until, wait};
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::options::Value;
 use bivouac_driver::request::{StopRule, TaskRequest};
 use bivouac_driver::signals::Signal;
@@ -75,7 +76,7 @@ fn limits_of_the_group() {
         None => (read("cpu.weight").unwrap(), weight.as_str()),
     };
     assert_eq!(share.trim(), expected);
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     bench.finish();
 }
 
@@ -159,7 +160,7 @@ fn a_copied_root_shares_no_file_with_the_host() {
     // The lower layer is the copy: what changes on the host is not seen in the task.
     std::fs::write(programs.join("new"), "").unwrap();
     assert!(!std::path::Path::new(&format!("/proc/{}/root/bin/new", run.started.pid)).exists());
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     std::fs::remove_file(programs.join("new")).unwrap();
     // A task's own writes stay its own: neither the host nor the next task sees them.
     assert_eq!(bench.run(&bench.root_script("b", "echo evil > /bin/sh; echo done", copy())).out, "done\n");
@@ -233,7 +234,7 @@ fn tasks_of_one_allocation_share_a_network_and_nothing_else() {
         bench.refusal(&TaskRequest { network: Network::Join(wrong), ..bench.script("c", "true", vec![]) });
     assert!(text.contains("does not lead to a network namespace"), "{text}");
     for id in [first.id, second.id] {
-        bench.engine.destroy(&id, true).unwrap();
+        bench.engine.destroy(&id, Leftovers::Kill).unwrap();
     }
     bench.finish();
 }
@@ -249,7 +250,7 @@ fn a_reaper_and_the_whole_group() {
     );
     let exit = bench.engine.stop(&run.id, Signal::INT, Duration::from_secs(50)).unwrap().unwrap();
     assert_eq!(exit.ending.code(), 128 + 2, "{exit:?}");
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     // A signal of a stop reaches the children too.
     let script = "sh -c 'trap \"echo child; exit\" TERM; echo ready; while :; do sleep 0.05; done' & \
         trap 'wait; echo parent; exit 5' TERM; while :; do sleep 0.05; done";
@@ -258,7 +259,7 @@ fn a_reaper_and_the_whole_group() {
     bench.engine.stop(&run.id, Signal::TERM, Duration::from_secs(50)).unwrap();
     assert_eq!((read_line(&mut run.out), read_line(&mut run.out)), ("child".into(), "parent".into()));
     assert_eq!(wait(run.started).ending.code(), 5);
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -277,7 +278,7 @@ fn the_rule_of_a_stop_is_recorded() {
     let rule = other.stop_rule(&run.id).unwrap();
     assert_eq!(rule, stop);
     assert_eq!(other.stop(&run.id, rule.signal, rule.grace).unwrap().unwrap().ending.code(), 9);
-    other.destroy(&run.id, false).unwrap();
+    other.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -340,7 +341,7 @@ fn bidirectional_mounts_need_the_operator_and_reach_the_host() {
     assert!(data.path().join("sub/inside").exists(), "the task's mount is on the host");
     rustix::mount::unmount(data.path().join("sub"), rustix::mount::UnmountFlags::DETACH).unwrap();
     assert_eq!(read_line(&mut run.out), "unmounted");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     // One way only: what the host mounts appears, what the task mounts does not.
     let script = "mkdir -p /both/up; mount -t tmpfs none /both/up && touch /both/up/inside; echo done; \
         until [ -e /both/down/host ]; do sleep 0.05; done; echo seen; exec sleep 100";
@@ -352,7 +353,7 @@ fn bidirectional_mounts_need_the_operator_and_reach_the_host() {
     rustix::mount::mount("none", data.path().join("down"), "tmpfs", none, None).unwrap();
     std::fs::write(data.path().join("down/host"), "").unwrap();
     assert_eq!(read_line(&mut run.out), "seen");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     for path in [data.path().join("down"), data.path().to_owned()] {
         rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH).unwrap();
     }

@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, until};
 use bivouac_cgroup::{Controller, Given, GivenAccess, GivenGroup, GroupName, GroupPath, Layout, Placement};
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::request::TaskRequest;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -71,6 +72,6 @@ fn x25_the_shim_is_outside() {
         assert_eq!(inside, format!("{}\n", run.started.pid), "{}", group.display());
         assert_ne!(inside.trim(), status.shim.pid.to_string());
     }
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     bench.finish();
 }

@@ -4,7 +4,7 @@
 use crate::bench::{
     Bench, Options, Output, PATIENCE, Run, lives, namespace, read_all, read_line, until, wait,
 };
-use bivouac_driver::engine::EngineError;
+use bivouac_driver::engine::{EngineError, Leftovers};
 use bivouac_driver::options::Value;
 use bivouac_driver::request::TaskRequest;
 use bivouac_driver::signals::Signal;
@@ -42,7 +42,7 @@ fn x2_host_modes() {
     let names: Vec<String> =
         std::iter::from_fn(|| Some(read_line(&mut run.out)).filter(|line| !line.is_empty())).collect();
     assert!(names.iter().any(|name| name == "usr"), "{names:?}");
-    bench.engine.destroy(&run.id, true).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Kill).unwrap();
     bench.finish();
 }
 
@@ -62,7 +62,7 @@ fn x3_isolation_and_constraints() {
         .collect();
     assert!(limits.iter().any(|limit| limit.trim() == (128 << 20).to_string()), "{limits:?}");
     bench.engine.stop(&run.id, Signal::KILL, Duration::ZERO).unwrap();
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     assert!(bench.groups_of(&run.id).is_empty(), "the group is gone");
 
     let output = bench.run(&bench.request("lists", "ls", &["-F", "/", "/etc/"], vec![]));
@@ -102,7 +102,7 @@ fn x4_oom_killed() {
     let run = bench.started(&bench.request("a", "tail", &["/dev/zero"], vec![]));
     let exit = wait(run.started);
     assert!(exit.ending.code() > 0 && exit.oom_kills > 0, "{exit:?}");
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -230,7 +230,7 @@ fn x10_client_cleanup() {
     bench.engine.stop(&id, Signal::TERM, Duration::from_millis(100)).unwrap();
     until("nobody holds the other end any more", || reader.is_finished());
     assert!(reader.join().unwrap() > 0);
-    bench.engine.destroy(&id, false).unwrap();
+    bench.engine.destroy(&id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -268,7 +268,7 @@ fn x26_x27_x28_start_and_its_end() {
     assert_ne!(wait(run.started).ending.code(), 0);
     let stopped = bench.engine.stop(&run.id, Signal::INT, Duration::from_millis(100)).unwrap();
     assert!(stopped.is_some(), "stopping what has ended is no error and tells the end");
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -280,7 +280,7 @@ fn x29_wait_does_not_wait_for_children() {
     let run = bench.started(&bench.script("a", "(sleep 300 > /dev/null &) ; exec sleep 1", vec![]));
     assert_eq!(wait(run.started).ending.code(), 0);
     assert!(before.elapsed() < PATIENCE);
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -294,7 +294,7 @@ fn x30_wait_exit_signal() {
     let pid = rustix::process::Pid::from_raw(run.started.pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(wait(run.started).ending.code(), 128 + 9);
-    bench.engine.destroy(&run.id, false).unwrap();
+    bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     bench.finish();
 }
 
@@ -314,7 +314,7 @@ fn x31_x32_x35_x36_stop_at_once() {
         assert_eq!(wait(run.started).ending, exit.ending);
         assert_eq!((read_all(run.out), read_all(run.err)), (String::new(), String::new()));
         assert!(!lives(pid), "{id}: the process is gone");
-        bench.engine.destroy(&run.id, false).unwrap();
+        bench.engine.destroy(&run.id, Leftovers::Refuse).unwrap();
     }
     bench.finish();
 }

@@ -1,7 +1,7 @@
 //! File systems that are full or become read-only under the state of an engine, in every phase of a task.
 
 use crate::rig::{PATIENCE, Rig, start, until};
-use bivouac_driver::engine::{Engine, Places, Standing};
+use bivouac_driver::engine::{Engine, Leftovers, Places, Standing};
 use bivouac_driver::signals::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -74,7 +74,7 @@ fn the_state_is_on_a_full_disk() {
     client.state().unwrap();
     let status = std::fs::read_to_string(disk.0.join("run/tasks/t/status.json")).unwrap();
     assert!(status.contains("\"exit\""), "{status}");
-    engine.destroy("t", false).unwrap();
+    engine.destroy("t", Leftovers::Refuse).unwrap();
     drop((client, started));
     rig.retire(engine);
     drop(disk);
@@ -97,7 +97,7 @@ fn the_state_becomes_read_only() {
     assert_eq!(exit.ending.code(), 137);
     assert!(begun.elapsed() < PATIENCE);
     disk.remount("rw");
-    until("it can be removed", || engine.destroy("t", true).is_ok());
+    until("it can be removed", || engine.destroy("t", Leftovers::Kill).is_ok());
     assert_eq!(engine.list().unwrap(), Vec::<String>::new());
     drop(started);
     rig.retire(engine);
@@ -115,11 +115,11 @@ fn a_removal_on_a_read_only_disk() {
     let started = start(&engine, &rig.request("t", "sleep 1000"), None).unwrap();
     disk.remount("ro");
     let begun = Instant::now();
-    let _said = engine.destroy("t", true);
+    let _said = engine.destroy("t", Leftovers::Kill);
     assert!(begun.elapsed() < PATIENCE);
     disk.remount("rw");
     until("what stayed is removed", || {
-        let _ = engine.destroy("t", true);
+        let _ = engine.destroy("t", Leftovers::Kill);
         engine.list().unwrap().is_empty()
     });
     drop(started);

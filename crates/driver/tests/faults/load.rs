@@ -1,7 +1,7 @@
 //! Many of everything: starts and stops in a row, starts at once, exec sessions of every kind.
 
 use crate::rig::{PATIENCE, Rig, descriptors, figure, quantile, rounds};
-use bivouac_driver::engine::EngineError;
+use bivouac_driver::engine::{EngineError, Leftovers};
 use bivouac_driver::request::{ExecRequest, Streams};
 use bivouac_driver::signals::Signal;
 use bivouac_sandbox::model::Network;
@@ -17,7 +17,7 @@ fn live(rig: &Rig, id: &str, network: Network) -> Result<Duration, EngineError> 
     let taken = begun.elapsed();
     let exit = started.client.wait(Some(Instant::now() + PATIENCE))?;
     assert_eq!(exit.ending.code(), 0);
-    rig.engine.destroy(id, false)?;
+    rig.engine.destroy(id, Leftovers::Refuse)?;
     Ok(taken)
 }
 
@@ -71,7 +71,7 @@ fn a_hundred_starts_at_once() {
     };
     let stop = |id: &str| {
         rig.engine.stop(id, Signal::KILL, Duration::ZERO).unwrap_or_else(|error| panic!("{id}: {error}"));
-        rig.engine.destroy(id, false).unwrap_or_else(|error| panic!("{id}: {error}"));
+        rig.engine.destroy(id, Leftovers::Refuse).unwrap_or_else(|error| panic!("{id}: {error}"));
     };
     all_at_once("a", &|_, id| start(id));
     all_at_once("b", &|number, id| {

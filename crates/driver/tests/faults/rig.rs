@@ -2,7 +2,7 @@
 
 use crate::request;
 use bivouac_driver::config::OperatorConfig;
-use bivouac_driver::engine::{Engine, EngineError, Places, Standing, Started};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Places, Standing, Started};
 use bivouac_driver::options::Value;
 use bivouac_driver::request::{StarterGone, Streams, TaskRequest};
 use std::collections::BTreeSet;
@@ -148,7 +148,7 @@ impl Rig {
     pub(crate) fn forget(&self, id: &str) {
         // A shim that was killed is still there for a moment.
         let begun = Instant::now();
-        while let Err(error) = self.engine.destroy(id, true) {
+        while let Err(error) = self.engine.destroy(id, Leftovers::Kill) {
             assert!(begun.elapsed() < PATIENCE, "{id} cannot be destroyed: {error}");
             std::thread::sleep(Duration::from_millis(10));
         }

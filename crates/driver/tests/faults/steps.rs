@@ -2,7 +2,7 @@
 //! purpose (`examples/faulty_shim.rs`). The error names the step, nothing is left, and the next start works.
 
 use crate::rig::{PATIENCE, Rig, example, start, thinned, until};
-use bivouac_driver::engine::{Engine, EngineError, Standing};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Standing};
 use bivouac_driver::options::Value;
 use bivouac_driver::request::{ExecRequest, Streams};
 use bivouac_driver::signals::Signal;
@@ -97,7 +97,7 @@ fn end(rig: &Rig, fault: &str) {
     let begun = Instant::now();
     let _ = engine.stop("t", Signal::parse("SIGTERM").unwrap(), Duration::from_millis(200));
     assert!(begun.elapsed() < PATIENCE, "{fault}: a stop without an end");
-    let _ = engine.destroy("t", true);
+    let _ = engine.destroy("t", Leftovers::Kill);
     until("it is over", || !matches!(rig.engine.find("t"), Ok(Standing::Alive(_))) || rig.is_over("t"));
     rig.forget("t");
     rig.retire(engine);

@@ -2,7 +2,7 @@
 //! jump, a volume hangs.
 
 use crate::rig::{PATIENCE, Rig, example, groups, thinned, until};
-use bivouac_driver::engine::{Engine, EngineError, Started};
+use bivouac_driver::engine::{Engine, EngineError, Leftovers, Started};
 use bivouac_driver::request::{ExecRequest, Streams};
 use bivouac_driver::signals::Signal;
 use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Route, Trust};
@@ -48,7 +48,7 @@ fn a_face_without_descriptors() {
             }
         }
         // Where the face could not even look for what it had started, the next one ends it.
-        let _ = rig.engine.destroy(&id, true);
+        let _ = rig.engine.destroy(&id, Leftovers::Kill);
         until("nothing is left", || rig.difference().is_empty());
     }
     assert!(
@@ -74,7 +74,7 @@ fn a_face_with_little_memory() {
         } else {
             failed += 1
         }
-        let _ = rig.engine.destroy(&id, true);
+        let _ = rig.engine.destroy(&id, Leftovers::Kill);
         until("nothing is left", || rig.difference().is_empty());
     }
     assert!(worked > 0, "64 MiB are enough");
@@ -125,7 +125,7 @@ fn groups_that_are_gone() {
     for path in &all {
         until("the group can be removed", || std::fs::remove_dir(path).is_ok() || !path.exists());
     }
-    rig.engine.destroy("t", false).unwrap();
+    rig.engine.destroy("t", Leftovers::Refuse).unwrap();
     drop(started);
     rig.finish(format!("{} groups removed by others, removal answered as done", all.len()));
 }

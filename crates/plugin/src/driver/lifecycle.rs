@@ -10,6 +10,7 @@ use crate::status::{failed, invalid};
 use crate::tasks::{Outcome, Task};
 use crate::wire::driver as pb;
 use crate::{convert, msgpack};
+use bivouac_driver::engine::Leftovers;
 use bivouac_driver::signals::Signal;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ async fn begin(shared: &Arc<Shared>, config: pb::TaskConfig) -> Result<(Task, pb
     };
     if ready.is_err() {
         let failed_id = id.clone();
-        let undone = shared.blocking(move |engine| engine.destroy(&failed_id, true)).await?;
+        let undone = shared.blocking(move |engine| engine.destroy(&failed_id, Leftovers::Kill)).await?;
         if let Err(error) = undone {
             tracing::error!(task = id, reason = %error, "a task that could not be watched is left behind");
         }
@@ -221,7 +222,8 @@ pub(super) async fn destroy(
         }
     }
     let asked = id.clone();
-    or_gone(shared.blocking(move |engine| engine.destroy(&asked, force)).await?)?;
+    let leftovers = if force { Leftovers::Kill } else { Leftovers::Refuse };
+    or_gone(shared.blocking(move |engine| engine.destroy(&asked, leftovers)).await?)?;
     shared.tasks.forget(&id);
     Ok(pb::DestroyTaskResponse {})
 }

@@ -2,6 +2,7 @@
 //!
 //! Used in the tests' own process and, as the example `fake_plugin`, under a real Nomad.
 
+use bivouac_driver::engine::Leftovers;
 use bivouac_plugin::Signal;
 use bivouac_plugin::driver_options::from_driver;
 use bivouac_plugin::face::{
@@ -237,8 +238,8 @@ impl Engine for Fake {
         Ok(())
     }
 
-    fn destroy(&self, id: &str, force: bool) -> Result<(), EngineError> {
-        self.write_down("destroy", &(id, force));
+    fn destroy(&self, id: &str, leftovers: Leftovers) -> Result<(), EngineError> {
+        self.write_down("destroy", &(id, leftovers));
         let running = self.tasks.lock().expect("a sound lock").remove(id).ok_or(EngineError::UnknownTask)?;
         if running.exit.lock().expect("a sound lock").is_none() {
             kill_group(running.pid, 9);

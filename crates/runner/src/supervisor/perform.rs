@@ -6,7 +6,7 @@ use crate::lifecycle::{Input, Stage};
 use crate::network::{self, NetworkError};
 use crate::restart::Ended;
 use crate::state::Face;
-use bivouac_driver::engine::{EngineError, Standing, sentences};
+use bivouac_driver::engine::{EngineError, Leftovers, Standing, sentences};
 use bivouac_driver::request::StarterGone;
 use bivouac_driver::signals::Signal;
 use bivouac_shim::client::{ClientError, Happened, Watch};
@@ -49,7 +49,7 @@ impl Supervisor<'_> {
         match standing {
             Ok(Standing::Alive(_)) if matches!(stage, Stage::Dead(_)) => {
                 // It was over before: what runs still must not.
-                let _ = self.engine.destroy(&id, true);
+                let _ = self.engine.destroy(&id, Leftovers::Kill);
                 None
             }
             Ok(Standing::Alive(client)) => {
@@ -75,7 +75,7 @@ impl Supervisor<'_> {
             }
             Ok(Standing::Lost(text)) if was_alive => Some(self.lost(task, &text, outputs)),
             Ok(Standing::Ended(..) | Standing::Lost(_)) => {
-                let _ = self.engine.destroy(&id, true);
+                let _ = self.engine.destroy(&id, Leftovers::Kill);
                 None
             }
             Err(error) if was_alive => match stage {
@@ -167,7 +167,7 @@ impl Supervisor<'_> {
             request.env.extend(feeding.env.clone());
         }
         // What an earlier supervisor may have left half done.
-        self.engine.destroy(&request.id, true)?;
+        self.engine.destroy(&request.id, Leftovers::Kill)?;
         let task = self.engine.prepare(self.operator, &request)?;
         let streams = outputs.streams(allocation, index)?;
         let gone = match self.plan.face {
@@ -279,7 +279,7 @@ impl Supervisor<'_> {
         if let Some(feeding) = self.feeding.get_mut(task) {
             feeding.run_is_over();
         }
-        let destroyed = self.engine.destroy(&self.run_id(task), true);
+        let destroyed = self.engine.destroy(&self.run_id(task), Leftovers::Kill);
         // Only now: the shim of a foreground run leaves when its starter does.
         if let Some(life) = self.lives.get_mut(task) {
             *life = Life::default();

@@ -8,6 +8,10 @@ use std::error::Error;
 use std::fmt::Write;
 use std::time::Instant;
 
+/// The program's own (`crates/bivouac/src/main.rs`): with another it would not be the program that is measured.
+#[global_allocator]
+static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 const LINES: usize = 200;
 const TURNS: usize = 101;
 

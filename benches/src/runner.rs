@@ -178,6 +178,13 @@ pub fn podman(tiny: &Path, turns: u32) -> Result<f64> {
                 "cgroupfs",
                 "--log-driver",
                 "none",
+                // Debian's crun refuses hybrid cgroups, and podman's own limits are above what a container may set.
+                "--runtime",
+                "runc",
+                "--ulimit",
+                "nofile=1024:1024",
+                "--ulimit",
+                "nproc=1024:1024",
             ])
             .arg("--rootfs")
             .arg(folder.path())

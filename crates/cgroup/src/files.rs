@@ -14,7 +14,8 @@ pub(crate) const PER_DEVICE: usize = 1 << 20;
 /// Enough for the most processes that a kernel can have (4 Mi numbers of 7 digits).
 pub(crate) const PER_PROCESS: usize = 32 << 20;
 
-const FIRST_READ: usize = 4096;
+/// What the kernel's small files give at once.
+const CHUNK: usize = 4096;
 
 /// Why a read came to nothing; the caller knows the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,25 +48,20 @@ pub(crate) fn read(
     limit: usize,
 ) -> Result<Vec<u8>, ReadError> {
     let file = open(dir, name, OFlags::RDONLY).map_err(ReadError::Open)?;
-    let mut bytes = vec![0u8; FIRST_READ];
-    let mut length = 0;
+    // On the stack: memory of its own for every file would be most of what a shim does when asked for figures.
+    let mut chunk = [0u8; CHUNK];
+    let mut bytes = Vec::new();
     loop {
-        // One byte over the limit is room enough to see that there is more.
-        if length == bytes.len() {
-            bytes.resize((length * 2).min(limit + 1), 0);
-        }
-        match rustix::io::read(&file, bytes.get_mut(length..).unwrap_or_default()) {
-            Ok(0) => break,
-            Ok(count) => length += count,
+        match rustix::io::read(&file, &mut chunk) {
+            Ok(0) => return Ok(bytes),
+            Ok(count) => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
             Err(Errno::INTR) => continue,
             Err(errno) => return Err(ReadError::Read(errno)),
         }
-        if length > limit {
+        if bytes.len() > limit {
             return Err(ReadError::TooLong(limit));
         }
     }
-    bytes.truncate(length);
-    Ok(bytes)
 }
 
 /// All bytes of the file at `path`.

@@ -42,6 +42,28 @@ export BIVOUAC_TEST_LANE=vm BIVOUAC_TEST_DIR=/var/tmp TMPDIR=/var/tmp HOME=/root
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 [ -r "$folder/environment" ] && . "$folder/environment"
 
+# in_memory FILE...: the root is not cached, and every start of a program from it fetches the program from the host
+# anew. What is started often is copied, and the copy mounted in its place.
+in_memory() {
+    for file in "$@"; do
+        file=$(readlink -f "$file") && [ -f "$file" ] || continue
+        copy=/run/in-memory$file
+        mkdir -p "${copy%/*}"
+        [ -e "$copy" ] && continue
+        cp -p "$file" "$copy" && mount --bind "$copy" "$file" || fail "cannot keep $file in memory"
+    done
+}
+for program in "${BIVOUAC_BIN:-}" "${BIVOUAC_SHIM:-}"; do
+    [ -n "$program" ] && in_memory "$program"
+done
+# The benchmark: its own programs, and its peers with their libraries.
+if [ -n "${BIVOUAC_DIST:-}" ]; then
+    in_memory "$BIVOUAC_DIST"/* "$BIVOUAC_ENGINE"
+    for peer in bwrap runc crun; do
+        path=$(command -v "$peer") && in_memory "$path" $(ldd "$path" | grep -o '/[^ )]*')
+    done
+fi
+
 : >"$folder/results"
 tab=$(printf '\t')
 while IFS="$tab" read -r name seconds cwd binary part; do

@@ -3,11 +3,16 @@
  *   watch trace SECONDS NEEDLE   attaches to each new process and takes stock of what it finds in it
  *   watch exe SECONDS            reaches for the program of each new process and tries to change it
  *   watch stop SECONDS           stops each new process, and lets it go at the end
+ *   watch hungry SECONDS         the same, while a child of its own takes memory until it is killed, again and again
+ *   watch lie SECONDS            makes each new process tell its launcher that its last step failed, and lets it go
+ *   watch keep SECONDS           takes hold of each new process, and lets none go, not even when it is dead
+ *   watch parent                 a child takes hold of this process, which then ends with status 3
  *   watch quick                  ends at once: a process to be caught
  *
  * Each first sets out a decoy of its own, which must be found: a watch that sees nothing proves nothing. NEEDLE is
  * given in two words, so that this program's own memory does not hold it in one piece. */
 #include "attack.h"
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/xattr.h>
 
@@ -90,14 +95,22 @@ static int is_of_our_root(int pid, const char *descriptor, const char *path)
 		&& theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
 }
 
+/* Between its clone and its execve, the moment that matters: what it runs is still its launcher's program, which lies
+ * at the top of a mount that nobody here can reach. */
+static int is_unready(int pid)
+{
+	char link[512];
+	ssize_t length = readlink(of(pid, "exe"), link, sizeof link - 1);
+	return length == 1 && link[0] == '/';
+}
+
 static void take_stock(int pid, struct tally *tally)
 {
 	tally->caught++;
 	char link[512];
-	ssize_t length = readlink(of(pid, "exe"), link, sizeof link - 1);
-	link[length < 0 ? 0 : length] = 0;
-	int unready = strstr(link, "shim") != NULL;
-	tally->unready += unready; /* between its clone and its execve: the moment that matters */
+	ssize_t length;
+	int unready = is_unready(pid);
+	tally->unready += unready;
 	DIR *dir = opendir(of(pid, "fd"));
 	struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
@@ -127,6 +140,15 @@ static void take_stock(int pid, struct tally *tally)
 		tally->needles++;
 }
 
+/* One that was killed meanwhile is ours until we have waited for it. */
+static void let_go(int pid)
+{
+	if (ptrace(PTRACE_DETACH, pid, 0, 0) < 0)
+		waitpid(pid, NULL, __WALL);
+	else
+		kill(pid, SIGCONT);
+}
+
 static void trace(int pid, struct tally *tally)
 {
 	if (ptrace(PTRACE_ATTACH, pid, 0, 0) < 0)
@@ -135,8 +157,74 @@ static void trace(int pid, struct tally *tally)
 	waitpid(pid, &how, __WALL);
 	if (WIFSTOPPED(how))
 		take_stock(pid, tally);
-	ptrace(PTRACE_DETACH, pid, 0, 0);
-	kill(pid, SIGCONT);
+	let_go(pid);
+}
+
+/* Writes into the page that a process on its way in shares with its launcher: where and why it failed. See
+ * crates/sandbox/src/launch/report.rs. */
+static void lie(int pid, struct tally *tally)
+{
+	char line[512];
+	unsigned long page = 0;
+	int how, error = EXDEV;
+	waitpid(pid, &how, __WALL);
+	FILE *maps = is_unready(pid) ? fopen(of(pid, "maps"), "re") : NULL;
+	while (maps && !page && fgets(line, sizeof line, maps))
+		if (strstr(line, " rw-s ") && strstr(line, "/dev/zero"))
+			page = strtoul(line, NULL, 16);
+	if (maps)
+		fclose(maps);
+	int mem = page ? open(of(pid, "mem"), O_RDWR | O_CLOEXEC) : -1;
+	if (mem >= 0) {
+		tally->caught++;
+		if (pwrite(mem, &error, sizeof error, page + 4) == sizeof error && pwrite(mem, "\1", 1, page + 1) == 1)
+			show("lied", "%d", pid);
+		close(mem);
+	}
+	let_go(pid);
+}
+
+/* Numbers are given one after the other, so the next one is known before it is there; those that came and went while
+ * this process had no processor are passed over. */
+static int attach_next(int pid, double end)
+{
+	for (int try = 0; now() < end; try++) {
+		const char *word = try % 64 ? NULL : strrchr(slurp("/proc/loadavg"), ' ');
+		int last = word ? atoi(word) : 0;
+		if (ptrace(PTRACE_ATTACH, pid, 0, 0) == 0)
+			return pid;
+		if (last >= pid)
+			pid = last + 1;
+	}
+	return 0;
+}
+
+static int is_hungry(int pid)
+{
+	return !strncmp(slurp(of(pid, "comm")), "hungry", 6);
+}
+
+/* One child after the other takes more than there is. */
+static void set_out_hunger(void)
+{
+	/* A child begins with its parent's name. */
+	prctl(PR_SET_NAME, "hungry");
+	if (fork()) {
+		prctl(PR_SET_NAME, "watch");
+		return;
+	}
+	for (;;) {
+		pid_t child = fork();
+		for (long got = 0; child == 0 && got < 4096; got++) {
+			char *chunk = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			if (chunk != MAP_FAILED)
+				memset(chunk, 7, 1 << 20);
+		}
+		if (child == 0)
+			_exit(0);
+		if (child > 0)
+			waitpid(child, NULL, 0);
+	}
 }
 
 /* Nothing is changed even where the attack works: the same mode, the same owner, no byte written. */
@@ -200,6 +288,19 @@ int main(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[1], "quick"))
 		return 0;
 	const char *mode = argc > 1 ? argv[1] : "trace";
+	if (!strcmp(mode, "parent")) {
+		int ends[2];
+		char byte;
+		if (pipe(ends) < 0)
+			return 1;
+		if (fork())
+			return read(ends[0], &byte, 1) == 1 ? 3 : 1;
+		TRY("kept", ptrace(PTRACE_SEIZE, getppid(), 0, 0));
+		if (write(ends[1], "x", 1) < 0)
+			return 1;
+		nap(200);
+		return stay();
+	}
 	double end = now() + (argc > 2 ? atof(argv[2]) : 1);
 	for (int word = 3; word < argc; word++)
 		strncat(needle, argv[word], sizeof needle - 1 - strlen(needle));
@@ -214,9 +315,16 @@ int main(int argc, char **argv)
 		; /* what was there before is nobody's business */
 	decoy = set_out_decoy(mode);
 	nap(200);
+	if (!strcmp(mode, "hungry"))
+		set_out_hunger();
 	show("ready", "yes");
+	for (int pid = decoy + 1; !strcmp(mode, "lie") && now() < end; pid++)
+		if ((pid = attach_next(pid, end)))
+			lie(pid, &others);
 	int stopped[4096], count = 0;
-	while (now() < end) {
+	/* On a busy machine until there was one to look at. */
+	int *wanted = !strcmp(mode, "trace") ? &others.unready : &others.caught;
+	while (now() < end || (!*wanted && now() < end + 50)) {
 		int pid = newcomer();
 		if (!pid)
 			continue;
@@ -225,12 +333,15 @@ int main(int argc, char **argv)
 			trace(pid, tally);
 		else if (!strcmp(mode, "exe"))
 			reach(pid, tally);
-		else if (kill(pid, SIGSTOP) == 0) {
+		else if (!strcmp(mode, "keep")) {
+			if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0)
+				show("kept", "%d", pid);
+		} else if (!is_hungry(pid) && kill(pid, SIGSTOP) == 0) {
 			tally->caught++;
 			if (count < 4096)
 				stopped[count++] = pid;
 		}
-		if (pid != decoy)
+		if (pid != decoy && strcmp(mode, "keep"))
 			while (waitpid(-1, NULL, WNOHANG | __WALL) > 0)
 				;
 		/* Numbers come again. */

@@ -136,7 +136,7 @@ impl Sessions {
     pub(crate) fn reap(&mut self, pid: i32) -> Option<(Id, ExecEnd)> {
         let index = self.all.iter().position(|session| session.child.pid == pid)?;
         let ending = match wait::try_reap(self.all.get(index)?.child.pidfd.as_fd()) {
-            Ok(None) => return None,
+            Ok(None) => return self.held(index),
             Ok(Some(reaped)) => reaped.ending.into(),
             // Reaped by somebody else: cannot be, and must not make the shim spin.
             Err(_) => crate::status::Ending::Exited { code: 1 },
@@ -144,6 +144,16 @@ impl Sessions {
         let session = self.all.swap_remove(index);
         self.spent.extend(session.client);
         session.client.map(|client| (client, ExecEnd { ending, cause: session.cause }))
+    }
+
+    /// A process that is dead, and that somebody in the task keeps from us: a client whose deadline is over waits no
+    /// longer, for what it is told then is known.
+    fn held(&mut self, index: usize) -> Option<(Id, ExecEnd)> {
+        let session = self.all.get_mut(index).filter(|session| session.cause == ExecCause::Deadline)?;
+        let client = session.client.take()?;
+        self.spent.push(client);
+        let ending = crate::status::Ending::Signaled { signal: 9, core: false };
+        Some((client, ExecEnd { ending, cause: ExecCause::Deadline }))
     }
 
     /// A request on a session's connection.

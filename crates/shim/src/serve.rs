@@ -40,6 +40,8 @@ const TURN: usize = 16;
 const OOM_PATIENCE: Duration = Duration::from_millis(2);
 /// Longer grace periods are this long.
 const LONGEST_GRACE: Duration = Duration::from_secs(366 * 24 * 3600);
+/// How often a process is looked at that is dead, and that the task keeps from us by tracing it.
+const HELD_LOOK: Duration = Duration::from_millis(200);
 /// How long answers may take to leave before the shim does.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,8 @@ pub struct Server<E> {
     collectors: Collectors,
     sessions: Sessions,
     sweepers: Vec<Child>,
+    /// Processes that are dead and cannot be reaped yet, and when to look again.
+    held: (Vec<Source>, Option<Instant>),
     timer: Option<Instant>,
     /// When to count killed processes once more, and how long to go on with that.
     oom_again: Option<(Instant, Duration)>,
@@ -145,7 +149,7 @@ impl Desk {
 }
 
 /// What woke the shim.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Source {
     First,
     Signals,
@@ -188,6 +192,7 @@ impl<E: Engine> Server<E> {
             collectors: Collectors::default(),
             sessions: Sessions::default(),
             sweepers: Vec::new(),
+            held: (Vec::new(), None),
             timer: None,
             oom_again: None,
             asked_in_vain: None,
@@ -236,6 +241,7 @@ impl<E: Engine> Server<E> {
         all.extend(self.collectors.polled().map(|(index, fd)| (Source::Output(index), fd, readable)));
         all.extend(self.clients.polled().map(|(id, fd, flags)| (Source::Client(id), fd, flags)));
         all.extend(self.clients.listener().map(|listener| (Source::Listener, listener, readable)));
+        all.retain(|(source, ..)| !self.held.0.contains(source));
         all
     }
 
@@ -256,7 +262,7 @@ impl<E: Engine> Server<E> {
 
     fn next_deadline(&self) -> Option<Instant> {
         let again = self.oom_again.map(|(when, _)| when);
-        [self.timer, again, self.sessions.next_deadline(), self.clients.rests_until()]
+        [self.timer, again, self.sessions.next_deadline(), self.clients.rests_until(), self.held.1]
             .into_iter()
             .flatten()
             .min()
@@ -265,6 +271,9 @@ impl<E: Engine> Server<E> {
     fn timers(&mut self) {
         let now = Instant::now();
         self.clients.wake(now);
+        if self.held.1.is_some_and(|look| look <= now) {
+            self.held = (Vec::new(), None);
+        }
         for (client, refusal) in self.sessions.enforce_deadlines(now, &mut self.engine) {
             self.clients.refuse(client, refusal);
         }
@@ -279,9 +288,18 @@ impl<E: Engine> Server<E> {
 
     fn handle(&mut self, source: Source, flags: PollFlags) {
         match source {
-            Source::First => self.first_ended(),
-            Source::Session(pid) => self.session_ended(pid),
-            Source::Arrival(number) => self.arrival(number),
+            Source::First => {
+                self.first_ended();
+                self.let_rest(source);
+            }
+            Source::Session(pid) => {
+                self.session_ended(pid);
+                self.let_rest(source);
+            }
+            Source::Arrival(number) => {
+                self.arrival(number);
+                self.let_rest(source);
+            }
             Source::Oom => self.look_for_oom(OOM_PATIENCE),
             Source::Signals => {
                 while let Ok(Some(_)) = signal::take(self.signals.as_fd()) {
@@ -294,6 +312,18 @@ impl<E: Engine> Server<E> {
             Source::Output(index) => self.collectors.collect(index),
             Source::Listener => self.clients.accept(),
             Source::Client(id) => self.serve_client(id, flags),
+        }
+    }
+
+    /// Whoever traces a process is told of its end first, and it is ours to reap only when that one lets go of it. Until
+    /// then its descriptor is readable, and nothing comes of it: without a rest the loop would go in a circle.
+    fn let_rest(&mut self, source: Source) {
+        let sources = self.sources();
+        let Some((_, fd, flags)) = sources.into_iter().find(|(other, ..)| *other == source) else { return };
+        let mut fds = [PollFd::from_borrowed_fd(fd, flags)];
+        if poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+            self.held.0.push(source);
+            self.held.1.get_or_insert_with(|| Instant::now() + HELD_LOOK);
         }
     }
 

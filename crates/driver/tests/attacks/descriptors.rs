@@ -1,6 +1,6 @@
 //! Descriptors, the launcher's memory and the launcher's program: what a process of a task can get hold of.
 
-use crate::rig::{Bench, PATIENCE, nightly, program, race, shim};
+use crate::rig::{Bench, PATIENCE, nightly, program, race, shim, until};
 use bivouac_driver::engine::EngineError;
 use bivouac_driver::request::{ExecRequest, Streams};
 use bivouac_driver::signals::Signal;
@@ -70,14 +70,16 @@ fn an_exec_does_not_follow_its_directory_out_of_the_root() {
     bench.finish();
 }
 
-/// Runs execs until the watch in the task has seen enough time; tells how many there were.
-fn execs(live: &crate::rig::Live<'_>, time: Duration, commands: &[&[&str]]) -> u32 {
-    let end = Instant::now() + time;
+/// Runs execs until the watch in the task has seen enough and ends; tells how many there were.
+fn execs(bench: &Bench, live: &crate::rig::Live<'_>, commands: &[&[&str]]) -> u32 {
     let mut done = 0;
-    while Instant::now() < end {
+    let over = || bench.engine.inspect(live.id()).unwrap().exit.is_some();
+    while !over() {
         for command in commands {
             match live.exec_within(command, Duration::from_secs(20)) {
                 Ok(_) | Err(EngineError::Launch { .. }) => done += 1,
+                // It ended meanwhile.
+                Err(_) if over() => {}
                 Err(other) => panic!("exec {done}: {other}"),
             }
         }
@@ -101,9 +103,11 @@ fn whoever_traces_an_exec_finds_nothing_that_the_task_did_not_have() {
     std::fs::write(bench.path("a/task/broken"), [0u8; 64]).unwrap();
     std::fs::set_permissions(bench.path("a/task/broken"), std::fs::Permissions::from_mode(0o755)).unwrap();
     // Every second one fails at its very last step.
-    let done = execs(&live, race(), &[&["/bin/true"], &["/broken"]]);
+    let done = execs(&bench, &live, &[&["/bin/true"], &["/broken"]]);
     let report = live.end();
     assert!(report.count("others.caught") > 0, "{done} execs:\n{}", report.text);
+    // Before their command, too.
+    assert!(report.count("others.unready") > 0, "{done} execs:\n{}", report.text);
     report.expect(&["others.fds", "others.roots", "others.caps", "others.needles"], "0");
     report.expect(&["decoy.caught", "decoy.needles"], "1");
     assert!(report.count("decoy.fds") > 0, "{}", report.text);
@@ -126,7 +130,7 @@ fn the_shims_program_cannot_be_changed_from_a_task() {
     std::fs::copy(program("watch"), bench.path("b/task/local/decoy")).unwrap();
     let seconds = (race().as_secs_f32() + 1.0).to_string();
     let live = bench.attack("b", "watch", &["exe", &seconds]).mighty().ready();
-    let done = execs(&live, race(), &[&["/watch", "quick"], &["/local/script"]]);
+    let done = execs(&bench, &live, &[&["/watch", "quick"], &["/local/script"]]);
     let report = live.end();
     assert!(report.count("others.caught") > 0, "{done} execs:\n{}", report.text);
     report.expect(&["others.chmod", "others.chown", "others.open", "others.xattr"], "0");
@@ -187,9 +191,114 @@ fn a_stopped_exec_keeps_nobody_else_waiting() {
     bench.finish();
 }
 
+/// What enters shares one page with its launcher, in which a mighty task can write that it failed, and then let it go
+/// on: it is ended, and nobody waits for it.
+///
+/// Covers: 1a-shared-memory-oom, CVE-2016-9962
+#[test]
+fn who_is_made_to_say_that_it_failed_is_ended_and_holds_nobody() {
+    let Some(bench) = Bench::new("lie") else { return };
+    let live = bench.attack("a", "watch", &["lie", "600"]).mighty();
+    bench.place("a", "fds");
+    let live = live.ready();
+    let inside = || bench.engine.stats(live.id()).unwrap().group.pids.unwrap();
+    let before = inside();
+    let begun = Instant::now();
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        // It would stay for ever, and its deadline counts from its command's start only.
+        let outcome = std::thread::scope(|scope| {
+            let exec = scope.spawn(|| live.exec_within(&["/fds", "stay"], Duration::from_millis(50)));
+            let asked = Instant::now();
+            while !exec.is_finished() && asked.elapsed() < PATIENCE / 2 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if !exec.is_finished() {
+                // The end of the task ends the wait, and the test says what it was.
+                bench.engine.stop(live.id(), Signal::KILL, Duration::ZERO).unwrap();
+                panic!("the shim waits for one that lied: {:?}", exec.join().unwrap().map(drop));
+            }
+            exec.join().unwrap()
+        });
+        match outcome {
+            // What was written comes back as the kernel's answer, at once and not when the time for entering is over.
+            Err(error) => {
+                assert!(error.to_string().contains("cross-device"), "{error}");
+                break;
+            }
+            // It was quicker than the watch, and ended at its deadline.
+            Ok(_) if begun.elapsed() < PATIENCE / 2 => {}
+            Ok(_) => panic!("in {tried} execs none was made to lie:\n{}", live.kill().text),
+        }
+    }
+    until("what lied is gone", || inside() == before);
+    let report = live.exec(&["/bin/true"]).map(|report| report.status);
+    assert!(report.is_ok(), "{report:?}");
+    let told = live.kill();
+    assert!(told.text.contains("lied = "), "{}", told.text);
+    bench.finish();
+}
+
+/// Processor time of a process, in hundredths of a second.
+fn ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(") ").next().unwrap().split(' ');
+    fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
+}
+
+fn is_idle(shim: i32) {
+    let before = ticks(shim);
+    std::thread::sleep(Duration::from_secs(2));
+    let spent = ticks(shim) - before;
+    assert!(spent < 10, "the shim was busy for {spent} hundredths of a second in two seconds");
+}
+
+/// Whoever traces a process of the task keeps it from its parent when it is dead: its deadline is kept all the same, and
+/// the shim does not wait in a circle.
+///
+/// Covers: 1a-shared-memory-oom, T96
+#[test]
+fn a_dead_exec_in_the_hands_of_the_task_keeps_no_client_and_no_shim_busy() {
+    let Some(bench) = Bench::new("kept") else { return };
+    let live = bench.attack("a", "watch", &["keep", "600"]);
+    bench.place("a", "fds");
+    let live = live.ready();
+    let inside = || bench.engine.stats(live.id()).unwrap().group.pids.unwrap();
+    let before = inside();
+    let begun = Instant::now();
+    // Until one was caught in time: that it is dead and still there shows it.
+    while inside() == before {
+        assert!(begun.elapsed() < PATIENCE, "no exec was taken hold of");
+        std::thread::scope(|scope| {
+            let exec = scope.spawn(|| live.exec_within(&["/fds", "stay"], Duration::from_millis(300)));
+            let asked = Instant::now();
+            while !exec.is_finished() && asked.elapsed() < PATIENCE / 2 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if !exec.is_finished() {
+                bench.engine.stop(live.id(), Signal::KILL, Duration::ZERO).unwrap();
+                panic!("the client waits for one that is dead: {:?}", exec.join().unwrap().map(drop));
+            }
+            assert_eq!(exec.join().unwrap().unwrap().status, 137);
+        });
+    }
+    is_idle(live.shim_pid());
+    let told = live.kill();
+    assert!(told.text.contains("kept = "), "{}", told.text);
+
+    // The first process itself, where it is not the one whose end is everybody's.
+    let live = bench.attack("b", "watch", &["parent"]).option("pid_mode", "host").ready();
+    is_idle(live.shim_pid());
+    let exit = bench.engine.stop(live.id(), Signal::KILL, Duration::ZERO).unwrap().unwrap();
+    assert_eq!(exit.ending.code(), 3, "its own end is told, when it can be known");
+    live.kill().expect(&["kept"], "OK");
+    bench.finish();
+}
+
 /// Covers: 1a-shared-memory-oom
 #[test]
-fn the_shim_outlives_lack_of_memory_and_stopped_execs() {
+fn the_shim_outlives_stopped_execs() {
     let Some(bench) = Bench::new("stopped") else { return };
     let live = bench.attack("a", "watch", &["stop", "600"]).mighty().ready();
     let shim = live.shim_pid();

@@ -1,7 +1,8 @@
 /* What of the kernel is in reach: one harmless attempt per operation, each with arguments that the kernel itself
  * would answer with something else than the filter does.
  *
- *   reach        every operation once */
+ *   reach          every operation once
+ *   reach nested   a proc of its own in namespaces of its own, as somebody who needs no capability for them */
 #include "attack.h"
 #include <linux/keyctl.h>
 #include <sys/fanotify.h>
@@ -208,11 +209,28 @@ static void run_in_memory(void)
 	waitpid(child, NULL, 0);
 }
 
+/* As `unshare -mrpf` and a mount of proc: the kernel allows it only where a proc without masks is in the namespace
+ * already. */
+static long nested(void)
+{
+	TRY("nested.unshare", unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID));
+	if (fork() == 0) {
+		TRY("nested.proc", mount("proc", "/tmp", "proc", 0, NULL));
+		TRY("nested.sys", mount("sysfs", "/tmp", "sysfs", 0, NULL));
+		_exit(0);
+	}
+	return wait(NULL);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "again")) {
 		TRY("fexecve", 0);
 		CALL("fexecve.keyctl", SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0);
+		return 0;
+	}
+	if (argc > 1 && !strcmp(argv[1], "nested")) {
+		APART("nested", nested());
 		return 0;
 	}
 	mounts();

@@ -1,8 +1,8 @@
 //! Control groups: a task stays in its own, whatever it is and however it is asked to leave.
 
-use crate::rig::{Bench, PATIENCE, groups, until};
+use crate::rig::{Bench, PATIENCE, groups, race, until};
 use bivouac_cgroup::{GroupName, GroupPath, Placement};
-use bivouac_driver::engine::Leftovers;
+use bivouac_driver::engine::{EngineError, Leftovers};
 use bivouac_driver::options::Value;
 use bivouac_driver::signals::Signal;
 use std::path::{Path, PathBuf};
@@ -147,13 +147,55 @@ fn frozen_and_occupied_groups_are_ended_and_never_hang() {
     bench.finish();
 }
 
+/// A task whose processes are killed for lack of memory again and again, and which stops whatever enters it: the shim
+/// is the same and answers. Version 2 ends the whole group at once (`memory.oom.group`), and the task with it.
+///
+/// Covers: 1a-shared-memory-oom
+#[test]
+fn the_shim_outlives_lack_of_memory_and_stopped_execs() {
+    let Some(bench) = Bench::new("hungry") else { return };
+    let end = Instant::now() + race();
+    let (mut kills, mut answered, mut stopped) = (0, 0, 0);
+    while Instant::now() < end || kills == 0 {
+        let attack = bench.attack("a", "watch", &["hungry", "600"]).mighty();
+        let live = attack.change(|request| request.resources.memory_mib = Some(48)).ready();
+        let shim = live.shim_pid();
+        let ended = || bench.engine.inspect(live.id()).unwrap().exit;
+        let deadline = Instant::now() + race();
+        while ended().is_none() && Instant::now() < deadline {
+            let asked = Instant::now();
+            match live.exec_within(&["/bin/true"], Duration::from_millis(300)) {
+                Ok(report) if report.status == 0 => answered += 1,
+                // Stopped, killed beside the others, or too late for a task that was over.
+                Ok(_) | Err(EngineError::Launch { .. } | EngineError::Shim(_)) => stopped += 1,
+                Err(other) => panic!("{other}"),
+            }
+            assert!(asked.elapsed() < Duration::from_secs(25), "an exec took {:?}", asked.elapsed());
+        }
+        assert_eq!(bench.engine.inspect(live.id()).unwrap().shim.pid, shim, "the shim was killed too");
+        let exit = bench.engine.stop(live.id(), Signal::KILL, Duration::ZERO).unwrap().unwrap();
+        kills += exit.oom_kills;
+        live.kill();
+    }
+    assert!(stopped > 0, "nothing was stopped in {answered} execs beside {kills} kills");
+    bench.finish();
+}
+
 /// Covers: T78, T111
 #[test]
 fn what_a_child_uses_is_counted_in_the_task_and_its_end_for_lack_of_memory_is_told() {
     let Some(bench) = Bench::new("counted") else { return };
-    let live = bench.attack("a", "bomb", &["memory", "anonymous", "48", "stay"]).ready();
-    let stats = bench.engine.stats(live.id()).unwrap();
-    assert!(format!("{stats:?}").len() > 100);
+    let used = |live: &crate::rig::Live<'_>| {
+        bench.engine.stats(live.id()).unwrap().group.memory.unwrap().current.0 >> 20
+    };
+    let idle = bench.attack("idle", "bomb", &["memory", "anonymous", "0", "stay"]).ready();
+    assert!(used(&idle) < 40, "{} MiB for nothing", used(&idle));
+    idle.kill();
+    let child = "/bomb memory anonymous 48 stay & wait";
+    let live = bench.task("a", "/bin/sh", &["-c", child]);
+    bench.place("a", "bomb");
+    let live = live.ready();
+    assert!(used(&live) >= 48, "a child's 48 MiB are told as {} MiB", used(&live));
     live.kill();
     // The child is killed, the first process tells its status: 128 + 9.
     let script = "/bomb memory anonymous 256; echo \"status = $?\"; exit 7";

@@ -11,7 +11,7 @@ const DEFAULT: u64 = 0xa804_05fb;
 const ROOT: u64 = 0x3f_ffff_ffff;
 
 /// What this machine gives to anybody: the bounding set of the test itself.
-fn held() -> u64 {
+pub(crate) fn held() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
     u64::from_str_radix(line.trim(), 16).unwrap()

@@ -1,7 +1,7 @@
 //! What of the kernel is in reach by system calls: for a default task, for root, for root with all capabilities
 //! added, and with the operator's word for mounts; each beside the same program without a filter.
 
-use crate::rig::{Attack, Bench, Report, all};
+use crate::rig::{Attack, Bench, Report, all, program};
 use bivouac_sandbox::model::Network;
 
 /// Open only with SYS_ADMIN *and* the operator's `allow_mount`.
@@ -218,6 +218,17 @@ fn without_pivot_no_nested_namespace_mounts_the_hosts_proc_again() {
         let climb = bench.attack(id, "fds", &["look"]).user("root").operator("no_pivot_root", true).run();
         climb.expect(&["climb"], "top");
         climb.expect(&["fds"], "0 1 2");
+    }
+    // Where no filter refuses the namespaces, the kernel itself must: it lets nobody mount a proc without masks who
+    // sees none, and outside of any task, where one is seen, the same program gets it.
+    let outside = std::process::Command::new(program("reach")).arg("nested").output().unwrap();
+    Report::of_host(&outside).expect(&["nested.unshare", "nested.proc"], "OK");
+    for (id, no_pivot) in [("c", true), ("d", false)] {
+        let attack = bench.attack(id, "reach", &["nested"]).strong().operator("no_pivot_root", no_pivot);
+        let report = attack.run();
+        if report.get("nested.unshare") == "OK" {
+            report.expect(&["nested.proc", "nested.sys"], "EPERM");
+        }
     }
     bench.finish();
 }

@@ -130,26 +130,33 @@ fn a_flood_of_output_is_bounded_on_disk_and_in_the_shim() {
     let started = rig.engine.start(&request, &task, streams, StarterGone::Keep).unwrap();
     let shim = started.handle.shim.pid;
     let memory = figure(shim, "VmRSS");
-    let sizes = || {
+    let files = || {
         let files = std::fs::read_dir(&logs).unwrap().flatten();
         // One may be removed between the list and the look.
-        files.filter_map(|entry| Some(entry.metadata().ok()?.size())).collect::<Vec<u64>>()
+        files.filter_map(|entry| Some((number(&entry), entry.metadata().ok()?.size()))).collect::<Vec<_>>()
     };
     let begun = Instant::now();
-    let mut most = 0;
-    while begun.elapsed() < BLAST * u32::try_from(rounds(1, 20)).unwrap() {
-        let sizes = sizes();
-        assert!(sizes.len() <= 4 && sizes.iter().all(|size| *size <= 200_000), "{sizes:?}");
-        most = most.max(sizes.iter().sum());
+    let (mut most, mut newest) = (0, 0);
+    // Until the first ones had to go, however slow this machine is: before that nothing is bounded.
+    while begun.elapsed() < BLAST * u32::try_from(rounds(1, 20)).unwrap() || newest <= 3 {
+        assert!(begun.elapsed() < PATIENCE, "file {newest} was the last one, {most} bytes were kept");
+        let files = files();
+        assert!(files.len() <= 4 && files.iter().all(|(_, size)| *size <= 200_000), "{files:?}");
+        most = most.max(files.iter().map(|(_, size)| size).sum());
+        newest = newest.max(files.iter().map(|(number, _)| *number).max().unwrap_or(0));
         rig.run("guest", "exit 0");
         rig.forget("guest");
     }
-    assert!(most > 0, "nothing was written, so nothing was bounded");
     assert!(figure(shim, "VmRSS") < memory + 1024, "{memory} KiB, now {}", figure(shim, "VmRSS"));
     rig.engine.stop("t", Signal::KILL, Duration::ZERO).unwrap();
     rig.forget("t");
     drop(started);
     rig.finish(format!("{most} bytes at most in 3 files of 100000, {memory} KiB in the shim throughout"));
+}
+
+/// The number at the end of a log's name.
+fn number(entry: &std::fs::DirEntry) -> u32 {
+    entry.file_name().to_str().unwrap().strip_prefix("t.stdout.").unwrap().parse().unwrap()
 }
 
 /// Memory runs out in the group: told, counted, and what the host had is back.
@@ -163,6 +170,7 @@ fn memory_that_runs_out_is_counted_and_given_back() {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap().to_owned();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
     };
+    let before = available();
     let mut told = 0;
     for round in 0..rounds(5, 100) {
         let started = rig.run("t", "(tail /dev/zero); exec tail /dev/zero");
@@ -173,6 +181,7 @@ fn memory_that_runs_out_is_counted_and_given_back() {
         assert!(figure(started.handle.shim.pid, "VmRSS") < 8 << 10);
         rig.forget("t");
     }
-    until("the memory is back", || available() > 100 << 10);
+    // Others work here too: a twentieth is theirs.
+    until("the memory is back", || available() >= before - before / 20);
     rig.finish(format!("{told} kills for lack of memory, each counted"));
 }

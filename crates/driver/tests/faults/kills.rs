@@ -71,18 +71,22 @@ fn faces_killed_again_and_again() {
     let tasks = rounds(20, 100);
     let top = rig.directory.path();
     let places = rig.places();
+    let face = |what: &str, last: &str| {
+        let mut face = Command::new(example("fault_face"));
+        face.arg(what).args([top, &places.shim]).args([&rig.name, last]).stdin(Stdio::null());
+        face.spawn().unwrap()
+    };
+    // How long a face takes for one task, on this machine and as busy as it is: one that is always killed before that
+    // gets nothing done.
+    let begun = Instant::now();
+    assert!(face("once", "usual").wait().unwrap().success());
+    let usual = u64::try_from(begun.elapsed().as_micros()).unwrap();
     let mut random = Random::new(11);
     let mut killed = 0;
     let begun = Instant::now();
     loop {
-        let mut face = Command::new(example("fault_face"))
-            .arg("collect")
-            .args([top, &places.shim])
-            .args([&rig.name, &tasks.to_string()])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let moment = Duration::from_millis(30 + random.below(300));
+        let mut face = face("collect", &tasks.to_string());
+        let moment = Duration::from_micros(random.below(4 * usual));
         let lived = Instant::now();
         let ended = loop {
             if let Some(status) = face.try_wait().unwrap() {

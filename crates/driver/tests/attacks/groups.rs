@@ -1,7 +1,7 @@
 //! Control groups: a task stays in its own, whatever it is and however it is asked to leave.
 
 use crate::rig::{Bench, PATIENCE, groups, race, until};
-use bivouac_cgroup::{GroupName, GroupPath, Placement};
+use bivouac_cgroup::{Bytes, GroupName, GroupPath, MemoryStats, Placement, Stats};
 use bivouac_driver::engine::{EngineError, Leftovers};
 use bivouac_driver::options::Value;
 use bivouac_driver::signals::Signal;
@@ -178,6 +178,31 @@ fn the_shim_outlives_lack_of_memory_and_stopped_execs() {
         live.kill();
     }
     assert!(stopped > 0, "nothing was stopped in {answered} execs beside {kills} kills");
+    bench.finish();
+}
+
+/// Every figure is there, whatever counts it; what a version cannot tell stands here.
+///
+/// Covers: T113
+#[test]
+fn the_same_figures_are_told_on_every_version() {
+    let Some(bench) = Bench::new("figures") else { return };
+    let live = bench.attack("a", "fds", &["stay"]).ready();
+    let told = bench.engine.stats(live.id()).unwrap().group;
+    let Stats { cpu: Some(_), throttling: Some(_), memory: Some(memory), pids: Some(1), io: Some(_) } = told
+    else {
+        panic!("{told:?}")
+    };
+    // Only version 1 remembers the most that the kernel held, and only a host that counts swap tells of it.
+    let MemoryStats { current, peak, limit, anonymous, kernel, kernel_peak, swap, .. } = memory;
+    assert!(current.0 > 0 && anonymous.0 > 0, "{memory:?}");
+    assert!(peak >= Some(current) && limit == Some(Bytes(128 << 20)) && kernel.is_some(), "{memory:?}");
+    let is_v1 = freezer(groups(&bench.group("a")).first().unwrap()).3.starts_with("/sys/fs/cgroup/freezer");
+    assert_eq!(kernel_peak.is_some(), is_v1, "{memory:?}");
+    let counts_swap = ["memory/memory.memsw.usage_in_bytes", "cgroup.controllers"];
+    let counts_swap = counts_swap.iter().any(|file| Path::new("/sys/fs/cgroup").join(file).exists());
+    assert_eq!(swap.is_some(), counts_swap, "{memory:?}");
+    live.kill();
     bench.finish();
 }
 

@@ -6,6 +6,7 @@ use bivouac_driver::options::Value;
 use bivouac_driver::request::{StarterGone, Streams, TaskRequest};
 use bivouac_driver::signals::Signal;
 use bivouac_shim::status::Phase;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 /// Covers: E3
@@ -255,6 +256,26 @@ fn e22_dns_config() {
             assert!(seen.contains("options ndots:2 edns0\n"), "{seen}");
         }
     }
+    bench.finish();
+}
+
+/// Covers: T121
+#[test]
+fn t121_files_of_names_say_what_was_asked_and_everybody_may_read_them() {
+    let Some(bench) = Bench::new("t121") else { return };
+    let script = "stat -c '%a %u:%g' /etc/resolv.conf /etc/hosts; cat /etc/hosts";
+    // The host's own, as they are there.
+    let mode = |path: &str| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let modes = format!("{:o} 0:0\n{:o} 0:0\n", mode("/etc/resolv.conf"), mode("/etc/hosts"));
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap();
+    assert_eq!(bench.shell("plain", script, vec![]).out, modes + &hosts);
+    let options = vec![
+        ("dns", Value::map([("servers", Value::texts(["1.1.1.1"]))])),
+        ("extra_hosts", Value::texts(["db:192.0.2.7", "six:2001:db8::7"])),
+    ];
+    let asked = bench.shell("asked", script, options).out;
+    assert!(asked.starts_with("644 0:0\n644 0:0\n"), "{asked}");
+    assert!(asked.contains("localhost") && asked.ends_with("192.0.2.7 db\n2001:db8::7 six\n"), "{asked}");
     bench.finish();
 }
 

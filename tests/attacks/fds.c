@@ -2,6 +2,7 @@
  *
  *   fds look            what it has
  *   fds stay            the same, and stays
+ *   fds outside DIR     the same as one who was let in carelessly: its root is DIR, its directory is not
  *   fds link AT TO      removes the directory AT and puts a link to TO in its place */
 #include "attack.h"
 
@@ -68,6 +69,11 @@ int main(int argc, char **argv)
 		unlink(argv[2]);
 		TRY("link", symlink(argv[3], argv[2]));
 		return 0;
+	}
+	if (!strcmp(mode, "outside") && argc > 2) {
+		int top = open("/", O_RDONLY | O_DIRECTORY);
+		TRY("chroot", chroot(argv[2]));
+		TRY("stay", fchdir(top));
 	}
 	look();
 	marked();

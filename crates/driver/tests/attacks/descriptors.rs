@@ -1,11 +1,12 @@
 //! Descriptors, the launcher's memory and the launcher's program: what a process of a task can get hold of.
 
-use crate::rig::{Bench, PATIENCE, nightly, program, race, shim, until};
+use crate::rig::{Bench, PATIENCE, Report, nightly, program, race, shim, until};
 use bivouac_driver::engine::EngineError;
 use bivouac_driver::request::{ExecRequest, Streams};
 use bivouac_driver::signals::Signal;
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Covers: CVE-2024-21626, 1a-inherited-fds, T102
@@ -35,6 +36,14 @@ fn a_task_has_its_three_descriptors_and_no_way_out_by_its_directory() {
         report.expect(&["climb"], "top");
         report.expect(&["enter.3", "enter.4", "enter.5", "enter.6"], "ENOENT");
     }
+    // Whoever has them, or a way out, is told as one.
+    let inherits = Command::new(program("fds")).arg("look").output().unwrap();
+    let inherits = Report::of_host(&inherits);
+    assert!(inherits.get("fds").split(' ').count() > 200, "{}", inherits.text);
+    let careless = Command::new(program("fds")).arg("outside").arg(bench.directory.path()).output().unwrap();
+    let careless = Report::of_host(&careless);
+    careless.expect(&["cwd"], "(unreachable)/");
+    careless.expect(&["climb"], "ESCAPED");
     drop(leaky);
 
     for number in (3..=64).step_by(if nightly() { 1 } else { 5 }) {

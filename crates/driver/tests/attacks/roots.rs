@@ -19,14 +19,31 @@ fn volume(source: &Path, target: &str) -> Mount {
     Mount { target: TaskPath::new(target).unwrap(), what }
 }
 
+/// What a write to procfs that is led astray would change: the host's own settings, and this process.
+fn kernel() -> Vec<String> {
+    let settings = [
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/modprobe",
+        "/proc/sys/kernel/sysrq",
+        "/proc/sys/kernel/panic",
+        "/proc/sys/vm/overcommit_memory",
+        "/proc/sys/fs/suid_dumpable",
+        "/proc/sys/net/ipv4/ip_forward",
+        "/proc/self/oom_score_adj",
+    ];
+    settings
+        .iter()
+        .map(|path| format!("{path} {}", std::fs::read_to_string(path).unwrap_or_default()))
+        .collect()
+}
+
 /// Covers: CVE-2021-30465, CVE-2024-45310, CVE-2025-52881, 4-races
 #[test]
 fn a_sibling_that_swaps_a_mount_target_gains_nothing() {
     let Some(bench) = Bench::new("target") else { return };
     let _load = Load::at_night();
     let (victim, data) = (bench.victim("victim"), bench.victim("data"));
-    let kernel = || std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
-    let pattern = kernel();
+    let before = kernel();
     std::fs::create_dir(victim.path.join("in")).unwrap();
     let victim_now = tree(&victim.path);
     let alloc = bench.path("a/alloc");
@@ -55,7 +72,7 @@ fn a_sibling_that_swaps_a_mount_target_gains_nothing() {
         while Instant::now() < end {
             // One target that is there, and one that must be made.
             for target in ["/alloc/there/in", "/alloc/there/new/deeper"] {
-                let attack = bench.attack("a", "root", &["mounts"]);
+                let attack = bench.attack("a", "root", &["mounts"]).option("oom_score_adj", 321);
                 let attack = attack.change(|request| request.mounts = vec![volume(&data.path, target)]);
                 match attack.start() {
                     Ok(live) => {
@@ -75,7 +92,7 @@ fn a_sibling_that_swaps_a_mount_target_gains_nothing() {
         assert_eq!(tree(&victim.path), victim_now, "{link}: the host was changed");
         data.unharmed();
     }
-    assert_eq!(pattern, kernel());
+    assert_eq!(before, kernel(), "a write to procfs went elsewhere");
     bench.finish();
 }
 

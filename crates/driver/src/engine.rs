@@ -306,6 +306,7 @@ impl Engine {
             },
             Found::OtherBoot(_) => Standing::Lost("the host has been restarted".into()),
             Found::NeverStarted => Standing::Lost("its start was cut short".into()),
+            Found::Damaged(error) => Standing::Lost(error.to_string()),
         })
     }
 

@@ -20,6 +20,9 @@ pub enum Found {
     OtherBoot(Box<Status>),
     /// No shim ever wrote here: it was ended before it had its order.
     NeverStarted,
+    /// No shim answers, and what it wrote is not whole. A shim replaces its file in one step, so this is what a loss
+    /// of power leaves.
+    Damaged(StatusError),
 }
 
 /// Why a run directory cannot be judged or cleaned.
@@ -73,7 +76,7 @@ pub enum RecoverError {
 ///
 /// # Errors
 /// [`RecoverError::Kernel`] (`ENOENT`: there is no such directory), [`RecoverError::Foreign`],
-/// [`RecoverError::Status`] for a damaged file.
+/// [`RecoverError::Status`] for a file that cannot be read.
 pub fn look(run_dir: &Path) -> Result<Found, RecoverError> {
     let dir = open(run_dir)?;
     match Client::connect(run_dir) {
@@ -81,9 +84,12 @@ pub fn look(run_dir: &Path) -> Result<Found, RecoverError> {
         Err(ClientError::NoShim { errno: Errno::CONNREFUSED | Errno::NOENT, .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let status = Status::read(dir.as_fd())
-        .map_err(|error| RecoverError::Status { path: run_dir.to_owned(), error })?;
-    let Some(status) = status.map(Box::new) else { return Ok(Found::NeverStarted) };
+    let status = match Status::read(dir.as_fd()) {
+        Ok(Some(status)) => Box::new(status),
+        Ok(None) => return Ok(Found::NeverStarted),
+        Err(damaged @ StatusError::Damaged(_)) => return Ok(Found::Damaged(damaged)),
+        Err(error) => return Err(RecoverError::Status { path: run_dir.to_owned(), error }),
+    };
     let boot = boot_id().map_err(|error| RecoverError::Kernel {
         what: "read",
         path: "/proc/sys/kernel/random/boot_id".into(),
@@ -99,7 +105,8 @@ pub fn shim_runs(status: &Status) -> bool {
 }
 
 /// Ends and removes what a dead shim left: the group with all that is in it, and the run directory. The status as it
-/// was found comes back; its exit is none when the shim died before the task did.
+/// was found comes back; its exit is none when the shim died before the task did. What is damaged names no group:
+/// whoever made it removes it first.
 ///
 /// # Errors
 /// [`RecoverError::Alive`], [`RecoverError::Busy`], [`RecoverError::Left`] when the group cannot be removed (the
@@ -119,7 +126,7 @@ pub fn clean(run_dir: &Path) -> Result<Option<Status>, RecoverError> {
             Some(*status)
         }
         Found::OtherBoot(status) => Some(*status),
-        Found::NeverStarted => None,
+        Found::NeverStarted | Found::Damaged(_) => None,
     };
     remove_run_dir(dir.as_fd(), run_dir)?;
     Ok(status)

@@ -2,10 +2,12 @@
 
 #[cfg(test)]
 mod tests;
+mod values;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use values::Since;
 
 /// Runs any command isolated, from a Nomad job file or from the command line, without server or daemon.
 #[derive(Debug, Parser)]
@@ -87,9 +89,9 @@ pub(crate) enum Command {
     Stop(Stop),
     /// Restart what runs of a job, an allocation or a task.
     Restart(Restart),
-    /// Show the output of detached runs.
+    /// Show the output of runs: those in the background, and those of job files in the foreground.
     #[command(
-        after_help = "Examples:\n  bivouac logs web\n  bivouac logs -f --tail 20 web\n  bivouac logs --task server --stderr 07e1f62d\n\nOn a terminal, what could command it is shown in words (but for colours), unless --raw is given."
+        after_help = "Examples:\n  bivouac logs web\n  bivouac logs -f --tail 20 web\n  bivouac logs --task server --stderr 07e1f62d\n  bivouac logs --since 10m --timestamps web\n  bivouac logs --since '2026-01-31 08:00' web\n\nTimes are those at which the beginning of a line came, to a tenth of a second (coarser where a task writes\nless than 16 bytes in that time). A line whose time is not known shows - and is never left out.\n\nOn a terminal, what could command it is shown in words (but for colours), unless --raw is given."
     )]
     Logs(Logs),
     /// Watch what tasks use, on the whole screen.
@@ -156,7 +158,7 @@ pub(crate) struct Run {
     /// Say nothing but what the task says.
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Keep the allocation's directory after the end.
+    /// Keep the allocation's directory and logs after the end, until `bivouac gc`.
     #[arg(long)]
     pub(crate) keep: bool,
     /// A command and its arguments.
@@ -341,6 +343,12 @@ pub(crate) struct Logs {
     /// Only the last lines of each stream.
     #[arg(short = 'n', long, value_name = "LINES")]
     pub(crate) tail: Option<usize>,
+    /// Only lines since then: a duration that ends now (90s, 2h30m), or a time (2026-01-31T08:00:00Z; without zone, local).
+    #[arg(long, value_name = "DURATION|TIME", value_parser = Since::parse)]
+    pub(crate) since: Option<Since>,
+    /// Put its time (UTC) before each line.
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
     /// Only this task.
     #[arg(long, value_name = "NAME")]
     pub(crate) task: Option<String>,

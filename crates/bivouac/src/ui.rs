@@ -82,13 +82,18 @@ pub(crate) fn clear() {
 }
 
 /// One line of a task's log as JSON.
-pub(crate) fn log_line(id: &str, task: &str, stream: &str, line: &[u8]) -> Result<()> {
+pub(crate) fn log_line(id: &str, task: &str, stream: &str, time: Option<&str>, line: &[u8]) {
     let text = String::from_utf8_lossy(line);
     let row = serde_json::json!({
-        "alloc": id, "task": task, "stream": stream, "line": text.strip_suffix('\n').unwrap_or(&text)
+        "alloc": id, "task": task, "stream": stream, "time": time, "line": text.strip_suffix('\n').unwrap_or(&text)
     });
     println!("{row}");
-    Ok(())
+}
+
+/// When a line of a log was written, if that can be said.
+pub(crate) fn log_time(unix_millis: Option<i64>) -> Option<String> {
+    let moment = jiff::Timestamp::from_millisecond(unix_millis?).ok()?;
+    Some(format!("{moment:.1}"))
 }
 
 /// Allocations with their tasks, and runs of other faces.

@@ -7,7 +7,7 @@ use crate::signals::Signal;
 use bivouac_cgroup::Placement;
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::{Hostname, Mount, Network, TerminalSize};
-pub use bivouac_shim::protocol::{LogFiles, LogName, LogNameError};
+pub use bivouac_shim::protocol::{LogFiles, LogName, LogNameError, LogTimes};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;

@@ -4,7 +4,7 @@
 //! opened beneath the allocation's directory without following a link, and never made.
 
 use crate::face::{LogSeries, Output, TaskStart};
-use bivouac_driver::request::{self, LogFiles, LogName, TaskStreams};
+use bivouac_driver::request::{self, LogFiles, LogName, LogTimes, TaskStreams};
 use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, fcntl_getfl, fcntl_setfl, fstat, openat, openat2,
 };
@@ -53,6 +53,8 @@ fn collect(alloc_dir: &Path, series: &LogSeries) -> Result<request::Output, Stre
         name: LogName::new(series.name.clone())?,
         most_files: series.limits.max_files,
         most_bytes: NonZeroU64::from(series.limits.max_file_size_mib).saturating_mul(MIB),
+        // Nomad's readers know of none.
+        times: LogTimes::None,
     };
     Ok(request::Output::Log { directory, files })
 }

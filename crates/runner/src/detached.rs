@@ -6,6 +6,7 @@ use crate::disks;
 use crate::events::{Happening, Kind};
 use crate::foreground::RunError;
 use crate::lifecycle::Status;
+use crate::logs::{self, Stream, log_directory};
 use crate::network::Settings;
 use crate::registry::Submission;
 use crate::relay::wait;
@@ -13,20 +14,18 @@ use crate::state::{Care, Face, Home, Keep, OnBoot, Plan, State, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, Started};
-use bivouac_driver::request::{LogFiles, LogName, Output, TaskStreams};
+use bivouac_driver::request::{Output, TaskStreams};
 use bivouac_sys::exec::StringArray;
 use bivouac_sys::spawn::{Spawn, spawn};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::io::{Read, Write};
-use std::num::{NonZeroU32, NonZeroU64};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const SIGTERM: i32 = 15;
-const MIB: u64 = 1 << 20;
 
 /// What a new supervisor tells whoever started it, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,17 +272,15 @@ impl Outputs for Files {
         if planned.logs.disabled {
             return Ok(TaskStreams::Files { stdin: None, stdout: Output::Null, stderr: Output::Null });
         }
-        let output = |stream: &str| -> std::io::Result<Output> {
-            let name = format!("{}.{stream}", planned.member.name);
-            let files = LogFiles {
-                name: LogName::new(name).map_err(std::io::Error::other)?,
-                most_files: NonZeroU32::new(planned.logs.max_files).unwrap_or(NonZeroU32::MIN),
-                most_bytes: NonZeroU64::new(u64::from(planned.logs.max_file_size_mb) * MIB)
-                    .unwrap_or(NonZeroU64::MIN),
-            };
+        let output = |stream| -> std::io::Result<Output> {
+            let files = logs::files(planned, stream)?;
             Ok(Output::Log { directory: log_directory(&allocation.directory)?, files })
         };
-        Ok(TaskStreams::Files { stdin: None, stdout: output("stdout")?, stderr: output("stderr")? })
+        Ok(TaskStreams::Files {
+            stdin: None,
+            stdout: output(Stream::Stdout)?,
+            stderr: output(Stream::Stderr)?,
+        })
     }
 
     fn started(
@@ -303,12 +300,4 @@ impl Outputs for Files {
         let (kind, text) = happening.told();
         let _ = writeln!(std::io::stderr(), "{label}: {}: {text}", kind.as_str());
     }
-}
-
-/// The allocation's `alloc/logs`, which its tasks may have replaced: opened without following a link.
-pub(crate) fn log_directory(directory: &Path) -> std::io::Result<OwnedFd> {
-    let top = openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(top, c"alloc/logs", flags, Mode::empty(), resolve)?)
 }

@@ -6,6 +6,7 @@ use crate::console::{Colour, Prefixer};
 use crate::disks;
 use crate::events::Happening;
 use crate::lifecycle::{Delay, Manner};
+use crate::logs::{self, Stream, log_directory};
 use crate::machine::Machine;
 use crate::planning::Payload;
 use crate::registry::Submission;
@@ -16,6 +17,7 @@ use crate::state::{Care, Face, Home, OnBoot, Plan, State, StateError, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor, Token};
 use bivouac_driver::engine::{Engine, Started};
 use bivouac_driver::request::{Streams, TaskStreams};
+use bivouac_shim::rotated_log::RotatedLog;
 use jiff::Timestamp;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -38,6 +40,17 @@ pub struct Show {
     pub colour: Colour,
     /// Whether remarks of ours are written to standard error.
     pub remarks: Remarks,
+    /// Whether output is kept in log files, too.
+    pub record: Record,
+}
+
+/// Whether what tasks say is kept in their log files. A terminal's output never is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// It is, where their `logs` block does not forbid it.
+    Kept,
+    /// It is only shown.
+    Nothing,
 }
 
 /// Whether remarks of ours are written.
@@ -49,10 +62,10 @@ pub enum Remarks {
     Silent,
 }
 
-/// Whether the allocation's directory stays.
+/// Whether the allocation's directory stays, with what is known of the allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Directory {
-    /// It does.
+    /// It does, until garbage is collected.
     Kept,
     /// It is removed.
     Removed,
@@ -190,12 +203,10 @@ impl<'a> Periodic<'a> {
 
 /// Removes what is left of an allocation that is over.
 fn clean_up(home: &Home, allocation: &Allocation, show: Show, directory: Directory) {
-    let removed = match directory {
-        Directory::Removed => {
-            disks::put_back(home, allocation).and_then(|()| allocation.remove_directories())
-        }
-        Directory::Kept => Ok(()),
-    };
+    if directory == Directory::Kept {
+        return;
+    }
+    let removed = disks::put_back(home, allocation).and_then(|()| allocation.remove_directories());
     let forgotten = home.keep(&allocation.id).remove().map_err(PlanError::other);
     for error in [removed, forgotten].into_iter().filter_map(Result::err) {
         remark(show.remarks, &error.to_string());
@@ -281,16 +292,33 @@ impl Console {
     }
 }
 
+impl Record {
+    /// Where a stream of a task is kept.
+    fn log(
+        self,
+        allocation: &Allocation,
+        task: usize,
+        stream: Stream,
+    ) -> std::io::Result<Option<RotatedLog>> {
+        let planned = allocation.tasks.get(task).filter(|planned| !planned.logs.disabled);
+        let Some(planned) = planned.filter(|_| self == Record::Kept) else { return Ok(None) };
+        let directory = log_directory(&allocation.directory)?;
+        RotatedLog::open(directory, logs::files(planned, stream)?).map(Some).map_err(std::io::Error::other)
+    }
+}
+
 impl Outputs for Console {
     fn streams(&mut self, allocation: &Allocation, task: usize) -> std::io::Result<TaskStreams> {
+        let record = self.show.record;
+        let log = |stream| record.log(allocation, task, stream);
         let label = self.label(allocation, task);
         let Some(width) = self.names else {
-            return Ok(alone(&mut self.relay, self.show.attach)?.into());
+            return Ok(alone(&mut self.relay, self.show.attach, log)?.into());
         };
         let index = self.labels.iter().position(|other| other == label).unwrap_or(0);
         let prefixer = || Some(Prefixer::new(label, index, width, self.show.colour));
-        let stdout = self.relay.output(Sink::Stdout, prefixer())?;
-        let stderr = self.relay.output(Sink::Stderr, prefixer())?;
+        let stdout = self.relay.output(Sink::Stdout, prefixer(), log(Stream::Stdout)?)?;
+        let stderr = self.relay.output(Sink::Stderr, prefixer(), log(Stream::Stderr)?)?;
         Ok(Streams::Files { stdin: None, stdout: Some(stdout), stderr: Some(stderr) }.into())
     }
 
@@ -330,11 +358,16 @@ impl Outputs for Console {
 ///
 /// # Errors
 /// No more descriptors.
-pub(crate) fn alone(relay: &mut Relay, attach: Attach) -> std::io::Result<Streams> {
+pub(crate) fn alone(
+    relay: &mut Relay,
+    attach: Attach,
+    log: impl Fn(Stream) -> std::io::Result<Option<RotatedLog>>,
+) -> std::io::Result<Streams> {
     if attach == Attach::Terminal {
         return Ok(Streams::Terminal(terminal_size()));
     }
-    let (stdout, stderr) = (relay.output(Sink::Stdout, None)?, relay.output(Sink::Stderr, None)?);
+    let stdout = relay.output(Sink::Stdout, None, log(Stream::Stdout)?)?;
+    let stderr = relay.output(Sink::Stderr, None, log(Stream::Stderr)?)?;
     let stdin = if attach == Attach::Input { Some(relay.input()?) } else { None };
     Ok(Streams::Files { stdin, stdout: Some(stdout), stderr: Some(stderr) })
 }

@@ -3,14 +3,21 @@
 //! The directory may have been tampered with by the tasks that share it: files are opened beneath it, never through
 //! a link, and only regular ones are read. A slow reader of ours holds nobody up: it reads files.
 
-use crate::detached::log_directory;
+mod times;
+
+use crate::allocation::PlannedTask;
+use bivouac_driver::request::{LogFiles, LogName, LogTimes};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
-use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use times::Times;
+
+/// What is read in one go.
+const PIECE: usize = 64 * 1024;
 
 /// One of a task's two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +38,26 @@ impl Stream {
     }
 }
 
+/// The files that a stream of a task is kept in.
+pub(crate) fn files(task: &PlannedTask, stream: Stream) -> std::io::Result<LogFiles> {
+    const MIB: u64 = 1 << 20;
+    Ok(LogFiles {
+        name: LogName::new(format!("{}.{}", task.member.name, stream.as_str()))
+            .map_err(std::io::Error::other)?,
+        most_files: NonZeroU32::new(task.logs.max_files).unwrap_or(NonZeroU32::MIN),
+        most_bytes: NonZeroU64::new(u64::from(task.logs.max_file_size_mb) * MIB).unwrap_or(NonZeroU64::MIN),
+        times: LogTimes::Kept,
+    })
+}
+
+/// The allocation's `alloc/logs`, which its tasks may have replaced: opened without following a link.
+pub(crate) fn log_directory(directory: &Path) -> std::io::Result<OwnedFd> {
+    let top = openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(top, c"alloc/logs", flags, Mode::empty(), resolve)?)
+}
+
 /// How much of the past is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Past {
@@ -44,9 +71,51 @@ pub enum Past {
 #[derive(Debug)]
 pub struct Reader {
     directory: OwnedFd,
-    prefix: String,
-    current: Option<(u64, File)>,
-    backlog: VecDeque<u8>,
+    /// What stands before the dot and the number.
+    name: String,
+    current: Option<Open>,
+    /// The place in the current file that the piece last read begins at.
+    piece: u64,
+    line: Begun,
+}
+
+/// The file that is read.
+#[derive(Debug)]
+struct Open {
+    number: u64,
+    file: File,
+    /// Where the next piece begins.
+    offset: u64,
+    times: Option<Times>,
+}
+
+/// What is known of the line that the next piece goes on with.
+#[derive(Clone, Copy, Debug)]
+enum Begun {
+    /// None: a line begins.
+    No,
+    /// One that began at this time.
+    At(Option<i64>),
+}
+
+/// Whether the beginning of a line is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// It is.
+    Here,
+    /// It came with an earlier piece.
+    Earlier,
+}
+
+/// A line with its newline, or a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'b> {
+    /// Its bytes.
+    pub bytes: &'b [u8],
+    /// Whether it begins with them.
+    pub begin: Begin,
+    /// When its beginning was written, in milliseconds since 1970, if that is known.
+    pub unix_millis: Option<i64>,
 }
 
 impl Reader {
@@ -56,8 +125,8 @@ impl Reader {
     /// What opening answered.
     pub fn open(directory: &Path, task: &str, stream: Stream, past: Past) -> std::io::Result<Reader> {
         let directory = log_directory(directory)?;
-        let prefix = format!("{task}.{}.", stream.as_str());
-        let mut reader = Reader { directory, prefix, current: None, backlog: VecDeque::new() };
+        let name = format!("{task}.{}", stream.as_str());
+        let mut reader = Reader { directory, name, current: None, piece: 0, line: Begun::No };
         if let Past::Lines(lines) = past {
             reader.seek_lines(lines)?;
         }
@@ -69,44 +138,35 @@ impl Reader {
         let mut numbers = Vec::new();
         for entry in Dir::read_from(&self.directory)?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some(number) = name.strip_prefix(&self.prefix).and_then(number) {
-                numbers.push(number);
-            }
+            let rest = name.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix('.'));
+            numbers.extend(rest.and_then(number));
         }
         numbers.sort_unstable();
         Ok(numbers)
     }
 
-    fn file(&self, number: u64) -> Result<File, Errno> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let name = format!("{}{number}", self.prefix);
-        let file = openat2(self.directory.as_fd(), name.as_str(), flags, Mode::empty(), resolve)?;
-        if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-            return Err(Errno::INVAL);
-        }
-        Ok(File::from(file))
+    fn file(&self, number: u64) -> Result<Open, Errno> {
+        let file = regular(&self.directory, &format!("{}.{number}", self.name))?;
+        Ok(Open { number, file, offset: 0, times: None })
     }
 
-    /// Goes to where the last `lines` lines begin; what is read of them on the way is kept.
+    /// Goes to where the last `lines` lines begin.
     fn seek_lines(&mut self, lines: usize) -> std::io::Result<()> {
-        let numbers = self.numbers()?;
-        let mut tail: VecDeque<u8> = VecDeque::new();
-        let mut newest = None;
-        for number in numbers.iter().rev() {
-            let mut bytes = Vec::new();
-            let Ok(mut file) = self.file(*number) else { continue };
-            file.read_to_end(&mut bytes)?;
-            newest.get_or_insert((*number, file));
-            for byte in bytes.into_iter().rev() {
-                tail.push_front(byte);
-            }
-            if tail.iter().filter(|byte| **byte == b'\n').count() > lines {
+        let (mut wanted, mut later) = (lines, Later::Nothing);
+        for number in self.numbers()?.into_iter().rev() {
+            let Ok(mut open) = self.file(number) else { continue };
+            let length = open.file.metadata()?.len();
+            let found = if lines == 0 {
+                Some(length)
+            } else {
+                line_start(&open.file, length, &mut wanted, &mut later)?
+            };
+            open.offset = found.unwrap_or(0);
+            self.current = Some(open);
+            if found.is_some() {
                 break;
             }
         }
-        self.backlog = last_lines(tail, lines);
-        self.current = newest;
         Ok(())
     }
 
@@ -115,40 +175,76 @@ impl Reader {
     /// # Errors
     /// What reading answered.
     pub fn next(&mut self, buffer: &mut Vec<u8>) -> std::io::Result<More> {
-        buffer.clear();
-        if !self.backlog.is_empty() {
-            buffer.extend(self.backlog.drain(..));
-            return Ok(More::Perhaps);
-        }
         loop {
-            if let Some((number, file)) = &mut self.current {
-                let read = file.take(64 * 1024).read_to_end(buffer)?;
-                if read > 0 {
-                    return Ok(More::Perhaps);
-                }
-                let current = *number;
-                // A later file means that this one is done, once it has been read after the later one was seen.
-                let Some(later) = self.numbers()?.into_iter().find(|number| *number > current) else {
-                    return Ok(More::NotNow);
-                };
-                if let Some((_, file)) = &mut self.current
-                    && file.take(64 * 1024).read_to_end(buffer)? > 0
-                {
-                    return Ok(More::Perhaps);
-                }
-                self.current = self.file(later).ok().map(|file| (later, file));
-            } else {
-                let Some(first) = self.numbers()?.into_iter().next() else { return Ok(More::NotNow) };
-                let Ok(file) = self.file(first) else { return Ok(More::NotNow) };
-                self.current = Some((first, file));
+            if self.read(buffer)? == More::Perhaps {
+                return Ok(More::Perhaps);
             }
+            // A later file means that this one is done, once it has been read after the later one was seen.
+            let current = self.current.as_ref().map(|open| open.number);
+            let mut later =
+                self.numbers()?.into_iter().filter(|number| current.is_none_or(|current| *number > current));
+            let Some(open) = later.find_map(|number| self.file(number).ok()) else {
+                return Ok(More::NotNow);
+            };
+            if self.read(buffer)? == More::Perhaps {
+                return Ok(More::Perhaps);
+            }
+            self.current = Some(open);
         }
+    }
+
+    /// What the current file has.
+    fn read(&mut self, buffer: &mut Vec<u8>) -> std::io::Result<More> {
+        let Some(open) = &mut self.current else { return Ok(More::NotNow) };
+        buffer.resize(PIECE, 0);
+        let read = open.file.read_at(buffer, open.offset)?;
+        buffer.truncate(read);
+        self.piece = open.offset;
+        open.offset += read as u64;
+        Ok(if read > 0 { More::Perhaps } else { More::NotNow })
+    }
+
+    /// Cuts what [`Reader::next`] has just read into lines with their times.
+    pub fn lines<'b>(&mut self, piece: &'b [u8]) -> Vec<Line<'b>> {
+        let mut place = self.piece;
+        let mut lines = Vec::new();
+        for bytes in piece.split_inclusive(|byte| *byte == b'\n') {
+            let (begin, unix_millis) = match self.line {
+                Begun::No => (Begin::Here, self.time(place)),
+                Begun::At(time) => (Begin::Earlier, time),
+            };
+            lines.push(Line { bytes, begin, unix_millis });
+            self.line = if bytes.ends_with(b"\n") { Begun::No } else { Begun::At(unix_millis) };
+            place += bytes.len() as u64;
+        }
+        lines
+    }
+
+    /// When what lies at a place of the current file was written.
+    fn time(&mut self, place: u64) -> Option<i64> {
+        let open = self.current.as_mut()?;
+        if open.times.is_none() {
+            // It is made with the first byte, which is here now.
+            open.times = Times::open(&self.directory, &self.name, open.number).ok();
+        }
+        open.times.as_mut()?.at(place)
     }
 
     /// The directory, to be watched for changes.
     pub fn directory(&self) -> &OwnedFd {
         &self.directory
     }
+}
+
+/// A regular file of the directory, reached through no link.
+fn regular(directory: &OwnedFd, name: &str) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let file = openat2(directory.as_fd(), name, flags, Mode::empty(), resolve)?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::INVAL);
+    }
+    Ok(File::from(file))
 }
 
 /// Whether reading on makes sense now.
@@ -160,24 +256,46 @@ pub enum More {
     NotNow,
 }
 
+/// Whether anything stands behind a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Later {
+    Nothing,
+    Something,
+}
+
+/// Where the `wanted`-th last line begins, if that is in this file after its first byte; else `wanted` and `later` are
+/// what is to be known of it by the file before.
+fn line_start(
+    file: &File,
+    length: u64,
+    wanted: &mut usize,
+    later: &mut Later,
+) -> std::io::Result<Option<u64>> {
+    let mut block = vec![0; PIECE];
+    let mut end = length;
+    while end > 0 {
+        let start = end.saturating_sub(PIECE as u64);
+        let bytes = block.get_mut(..usize::try_from(end - start).unwrap_or(PIECE)).unwrap_or_default();
+        file.read_exact_at(bytes, start)?;
+        for (index, byte) in bytes.iter().enumerate().rev() {
+            // A newline at the end of everything begins no line.
+            if *byte == b'\n' && *later == Later::Something {
+                *wanted -= 1;
+                if *wanted == 0 {
+                    return Ok(Some(start + index as u64 + 1));
+                }
+            }
+            *later = Later::Something;
+        }
+        end = start;
+    }
+    Ok(None)
+}
+
 /// A number as the writer writes it: no sign, no leading zeros.
 fn number(text: &str) -> Option<u64> {
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
-}
-
-fn last_lines(mut bytes: VecDeque<u8>, lines: usize) -> VecDeque<u8> {
-    let ends_open = bytes.back().is_some_and(|last| *last != b'\n');
-    let total = bytes.iter().filter(|byte| **byte == b'\n').count() + usize::from(ends_open);
-    let mut skip = total.saturating_sub(lines);
-    while skip > 0 {
-        match bytes.pop_front() {
-            Some(b'\n') => skip -= 1,
-            Some(_) => {}
-            None => break,
-        }
-    }
-    bytes
 }
 
 /// Bytes of a task as a terminal may have them: what could command the terminal is shown in words, but for colours.
@@ -208,67 +326,4 @@ fn colour_length(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn alloc() -> (tempfile::TempDir, std::path::PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let logs = dir.path().join("alloc/logs");
-        std::fs::create_dir_all(&logs).unwrap();
-        (dir, logs)
-    }
-
-    fn rest(reader: &mut Reader) -> String {
-        let (mut buffer, mut all) = (Vec::new(), Vec::new());
-        while reader.next(&mut buffer).unwrap() == More::Perhaps {
-            all.extend_from_slice(&buffer);
-        }
-        String::from_utf8(all).unwrap()
-    }
-
-    #[test]
-    fn rotated_files_are_one_stream_and_the_tail_is_exact() {
-        let (dir, logs) = alloc();
-        std::fs::write(logs.join("web.stdout.3"), "a\nb\nc").unwrap();
-        std::fs::write(logs.join("web.stdout.4"), "d\ne\n").unwrap();
-        std::fs::write(logs.join("web.stdout.04"), "not ours").unwrap();
-        std::fs::write(logs.join("web.stdout.x"), "not ours").unwrap();
-        let open = |past| Reader::open(dir.path(), "web", Stream::Stdout, past).unwrap();
-        assert_eq!(rest(&mut open(Past::All)), "a\nb\ncd\ne\n");
-        assert_eq!(rest(&mut open(Past::Lines(2))), "cd\ne\n");
-        assert_eq!(rest(&mut open(Past::Lines(0))), "");
-        assert_eq!(rest(&mut open(Past::Lines(99))), "a\nb\ncd\ne\n");
-        let mut follower = open(Past::Lines(1));
-        assert_eq!(rest(&mut follower), "e\n");
-        let mut file = std::fs::OpenOptions::new().append(true).open(logs.join("web.stdout.4")).unwrap();
-        std::io::Write::write_all(&mut file, b"f\n").unwrap();
-        std::fs::write(logs.join("web.stdout.5"), "g\n").unwrap();
-        assert_eq!(rest(&mut follower), "f\ng\n", "what comes later, across a rotation");
-        assert_eq!(rest(&mut Reader::open(dir.path(), "none", Stream::Stderr, Past::All).unwrap()), "");
-    }
-
-    #[test]
-    fn links_and_fifos_in_their_place_are_not_read() {
-        let (dir, logs) = alloc();
-        std::os::unix::fs::symlink("/etc/passwd", logs.join("web.stdout.0")).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, logs.join("web.stdout.1"), FileType::Fifo, Mode::RUSR, 0)
-            .unwrap();
-        assert_eq!(rest(&mut Reader::open(dir.path(), "web", Stream::Stdout, Past::Lines(5)).unwrap()), "");
-        assert_eq!(rest(&mut Reader::open(dir.path(), "web", Stream::Stdout, Past::All).unwrap()), "");
-        std::fs::rename(&logs, dir.path().join("alloc/away")).unwrap();
-        std::os::unix::fs::symlink("/etc", &logs).unwrap();
-        assert!(Reader::open(dir.path(), "web", Stream::Stdout, Past::All).is_err());
-    }
-
-    #[test]
-    fn a_terminal_is_commanded_by_nobody() {
-        let tame = |bytes: &[u8]| {
-            let mut out = Vec::new();
-            tamed(bytes, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(tame(b"\x1b[1;31mred\x1b[0m\n"), "\x1b[1;31mred\x1b[0m\n");
-        assert_eq!(tame(b"a\x1b]0;title\x07b\x1b[2J"), "a\\x1b]0;title\\x07b\\x1b[2J");
-        assert_eq!(tame("ä\t".as_bytes()), "ä\t");
-    }
-}
+mod tests;

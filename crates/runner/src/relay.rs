@@ -5,6 +5,7 @@
 
 use crate::console::Prefixer;
 use bivouac_sandbox::model::TerminalSize;
+use bivouac_shim::rotated_log::RotatedLog;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -37,6 +38,7 @@ pub enum Sink {
 struct Source {
     fd: OwnedFd,
     prefixer: Option<Prefixer>,
+    log: Option<RotatedLog>,
     to: Sink,
 }
 
@@ -76,20 +78,25 @@ pub enum Ready {
 
 impl Relay {
     /// Standard output or error for something to write to: our own pipe as it is, so that nobody copies bytes in
-    /// between; else a pipe of which this relay has the other end.
+    /// between; else a pipe of which this relay has the other end. What is to be kept goes to its log first.
     ///
     /// # Errors
     /// No more descriptors.
-    pub fn output(&mut self, to: Sink, prefixer: Option<Prefixer>) -> std::io::Result<OwnedFd> {
+    pub fn output(
+        &mut self,
+        to: Sink,
+        prefixer: Option<Prefixer>,
+        log: Option<RotatedLog>,
+    ) -> std::io::Result<OwnedFd> {
         let ours = match to {
             Sink::Stdout => rustix::stdio::stdout(),
             Sink::Stderr => rustix::stdio::stderr(),
         };
-        if prefixer.is_none() && is_pipe(ours) {
+        if prefixer.is_none() && log.is_none() && is_pipe(ours) {
             return ours.try_clone_to_owned();
         }
         let (reader, writer) = std::io::pipe()?;
-        self.sources.push(Source { fd: reader.into(), prefixer, to });
+        self.sources.push(Source { fd: reader.into(), prefixer, log, to });
         Ok(writer.into())
     }
 
@@ -108,7 +115,7 @@ impl Relay {
     /// # Errors
     /// No more descriptors.
     pub fn take_terminal(&mut self, master: OwnedFd) -> std::io::Result<()> {
-        self.sources.push(Source { fd: master.try_clone()?, prefixer: None, to: Sink::Stdout });
+        self.sources.push(Source { fd: master.try_clone()?, prefixer: None, log: None, to: Sink::Stdout });
         if self.terminal.is_none() {
             self.terminal = Some(Terminal { before: raw_mode(), master });
         } else if let Some(terminal) = &mut self.terminal {
@@ -168,6 +175,12 @@ impl Relay {
             Err(_) => (0, Stream::Over),
         };
         let bytes = buffer.get(..length).unwrap_or_default();
+        if let Some(log) = &mut source.log {
+            log.keep(bytes);
+            if state == Stream::Over {
+                log.close();
+            }
+        }
         match &mut source.prefixer {
             None => write(source.to, bytes),
             Some(prefixer) => {

@@ -58,7 +58,7 @@ pub fn follow(
     bivouac_sys::signal::block_all().map_err(kernel)?;
     let signals = bivouac_sys::signal::signalfd(&[1, 2, 15, SIGWINCH]).map_err(kernel)?;
     let mut relay = Relay::default();
-    let mut session = start(alone(&mut relay, attach)?)?;
+    let mut session = start(alone(&mut relay, attach, |_| Ok(None))?)?;
     if let Some(master) = session.take_terminal() {
         relay.take_terminal(master)?;
     }

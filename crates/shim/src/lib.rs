@@ -15,11 +15,12 @@ mod exec_session;
 pub mod fuzzing;
 mod ground;
 pub mod init;
+pub mod log_times;
 pub mod machine;
 pub mod process;
 pub mod protocol;
 pub mod recover;
-mod rotated_log;
+pub mod rotated_log;
 pub mod serve;
 pub mod status;
 

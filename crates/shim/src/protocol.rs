@@ -160,6 +160,25 @@ pub struct LogFiles {
     pub most_files: NonZeroU32,
     /// How long each becomes.
     pub most_bytes: NonZeroU64,
+    /// Whether it is kept when what is written came.
+    #[serde(default, skip_serializing_if = "LogTimes::is_none")]
+    pub times: LogTimes,
+}
+
+/// Whether the times of what is written are kept beside a log file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogTimes {
+    /// They are not.
+    #[default]
+    None,
+    /// They are: see [`crate::log_times`].
+    Kept,
+}
+
+impl LogTimes {
+    fn is_none(&self) -> bool {
+        *self == LogTimes::None
+    }
 }
 
 /// The first part of a log file's name.

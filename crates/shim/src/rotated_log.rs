@@ -6,10 +6,13 @@
 //! regular files of one name are opened, beneath it and through no link, and what a stranger has put in the way is
 //! left alone for the next number.
 //!
+//! Where it is asked for, each file has its times beside it (`log_times`).
+//!
 //! Nothing here ever waits for room. What cannot be written is counted and dropped, and a line says so once there is
 //! room again: a full disk costs lines, never the task.
 
-use crate::protocol::LogFiles;
+use crate::log_times::{self, Index, now_millis};
+use crate::protocol::{LogFiles, LogTimes};
 use bivouac_sys::Errno;
 use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, ftruncate, openat2, unlinkat,
@@ -25,16 +28,16 @@ const LINE: u64 = 4 * 1024;
 const BUFFER: usize = 8 * 1024;
 /// Numbers that are tried where strangers have put something in the way.
 const TRIES: u64 = 64;
-const MODE: u32 = 0o644;
+pub(crate) const MODE: u32 = 0o644;
 
 /// A log file that could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("open the log file {name}")]
-pub(crate) struct LogError {
+pub struct LogError {
     /// Its name.
     name: String,
     /// The kernel's answer.
-    pub(crate) errno: Errno,
+    pub errno: Errno,
 }
 
 /// What came of emptying a pipe.
@@ -57,7 +60,7 @@ enum Road {
 
 /// One stream's files, the newest of them open.
 #[derive(Debug)]
-pub(crate) struct RotatedLog {
+pub struct RotatedLog {
     directory: OwnedFd,
     files: LogFiles,
     number: u64,
@@ -66,13 +69,17 @@ pub(crate) struct RotatedLog {
     /// Whether the file is known to end with a whole line.
     whole_lines: bool,
     road: Road,
+    times: Index,
     lost: u64,
     reason: Option<Errno>,
 }
 
 impl RotatedLog {
     /// Opens the file of the highest number, or makes number 0; removes what is too old.
-    pub(crate) fn open(directory: OwnedFd, files: LogFiles) -> Result<RotatedLog, LogError> {
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn open(directory: OwnedFd, files: LogFiles) -> Result<RotatedLog, LogError> {
         let failed = |number: u64, errno| LogError { name: file_name(&files, number), errno };
         let numbers = numbers(&directory, &files).map_err(|errno| failed(0, errno))?;
         let highest = numbers.iter().copied().max();
@@ -91,8 +98,10 @@ impl RotatedLog {
             remove(&directory, &files, old);
         }
         let whole_lines = ends_with_a_line(&file, size);
+        let times = fresh_index(&files);
         let road = Road::Splice;
-        Ok(RotatedLog { directory, files, number, file, size, whole_lines, road, lost: 0, reason: None })
+        let (lost, reason) = (0, None);
+        Ok(RotatedLog { directory, files, number, file, size, whole_lines, road, times, lost, reason })
     }
 
     /// Moves some of what waits in a non-blocking pipe into the files.
@@ -100,6 +109,8 @@ impl RotatedLog {
         self.look_at_size();
         let far = self.room().saturating_sub(SEARCH);
         if far > 0 && self.lost == 0 && self.road == Road::Splice {
+            // Before the bytes: whoever reads them finds their time.
+            self.note_time();
             let most = usize::try_from(far).unwrap_or(usize::MAX);
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
             let mut offset = self.size;
@@ -132,13 +143,20 @@ impl RotatedLog {
     }
 
     /// Says what was lost, if there is room for that by now.
-    pub(crate) fn close(&mut self) {
+    pub fn close(&mut self) {
         self.look_at_size();
         self.confess();
     }
 
+    /// Takes what somebody has read from the task himself.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.look_at_size();
+        self.write(bytes);
+    }
+
     /// Writes, beginning new files where it must; what cannot be written is counted.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.note_time();
         if !self.confess() {
             self.lost = self.lost.saturating_add(bytes.len() as u64);
             return;
@@ -184,7 +202,17 @@ impl RotatedLog {
         let size = fstat(&self.file).map_or(self.size, |status| u64::try_from(status.st_size).unwrap_or(0));
         if size != self.size {
             self.whole_lines = size == 0;
+            if size < self.size {
+                self.times.forget();
+            }
             self.size = size;
+        }
+    }
+
+    /// What is written next is said now.
+    fn note_time(&mut self) {
+        if !matches!(self.times, Index::Off) {
+            self.times.note(&self.directory, &self.files, self.number, self.size, now_millis());
         }
     }
 
@@ -212,6 +240,8 @@ impl RotatedLog {
         let (number, file) = create(&self.directory, &self.files, self.number.saturating_add(1))
             .map_err(|errno| (errno, 0))?;
         (self.number, self.file, self.size, self.whole_lines) = (number, file, 0, true);
+        self.times = fresh_index(&self.files);
+        self.note_time();
         for old in before..oldest_kept(&self.files, number) {
             remove(&self.directory, &self.files, old);
         }
@@ -238,6 +268,13 @@ impl RotatedLog {
         }
         (self.lost, self.reason) = (0, None);
         true
+    }
+}
+
+fn fresh_index(files: &LogFiles) -> Index {
+    match files.times {
+        LogTimes::Kept => Index::Unopened,
+        LogTimes::None => Index::Off,
     }
 }
 
@@ -269,10 +306,10 @@ fn numbers(directory: &OwnedFd, files: &LogFiles) -> Result<Vec<u64>, Errno> {
     Ok(numbers)
 }
 
-const RESOLVE: ResolveFlags =
+pub(crate) const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 /// Without `NONBLOCK` a named pipe in the way would hang us; with `APPEND` there is no splice.
-const WRITE: OFlags = OFlags::WRONLY
+pub(crate) const WRITE: OFlags = OFlags::WRONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NOCTTY)
@@ -309,6 +346,9 @@ fn create(directory: &OwnedFd, files: &LogFiles, first: u64) -> Result<(u64, Own
 fn remove(directory: &OwnedFd, files: &LogFiles, number: u64) {
     // A name, never what a link leads to. What cannot be removed is nobody's harm but the disk's.
     let _ = unlinkat(directory.as_fd(), file_name(files, number), AtFlags::empty());
+    if files.times == LogTimes::Kept {
+        log_times::remove(directory, files, number);
+    }
 }
 
 #[cfg(test)]

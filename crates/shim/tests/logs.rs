@@ -6,7 +6,7 @@ mod rig;
 
 use bivouac_sandbox::model::Sharing;
 use bivouac_shim::client::ClientError;
-use bivouac_shim::protocol::{LogFiles, LogName, Output, Refusal, Stream, TaskStreams};
+use bivouac_shim::protocol::{LogFiles, LogName, LogTimes, Output, Refusal, Stream, TaskStreams};
 use bivouac_shim::status::Ending;
 use rig::{Rig, can_run, lives, soon, until};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -19,6 +19,7 @@ fn log(name: &str, most_files: u32, most_bytes: u64) -> Output {
         name: LogName::new(name.into()).unwrap(),
         most_files: NonZeroU32::new(most_files).unwrap(),
         most_bytes: NonZeroU64::new(most_bytes).unwrap(),
+        times: LogTimes::Kept,
     })
 }
 
@@ -87,7 +88,7 @@ fn one_stream_may_have_files_and_the_other_none() {
     let (client, _) = rig.try_start(given).unwrap();
     client.wait(soon()).unwrap();
     assert_eq!(text(rig.dir.path(), "e.0"), "error\n");
-    assert_eq!(std::fs::read_dir(rig.dir.path().join("logs")).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(rig.dir.path().join("logs")).unwrap().count(), 2, "with its times");
     rig.destroy();
 }
 
@@ -111,7 +112,11 @@ fn a_task_that_says_much_costs_a_shim_nothing_that_grows() {
     until("everything is written", || {
         std::fs::metadata(&last).is_ok_and(|file| file.len() == (2000 * 65536) % (4 << 20))
     });
-    assert_eq!(std::fs::read_dir(rig.dir.path().join("logs")).unwrap().count(), 2, "the oldest went");
+    assert_eq!(
+        std::fs::read_dir(rig.dir.path().join("logs")).unwrap().count(),
+        4,
+        "the oldest went, each with its times"
+    );
     let grown = memory(&rig).saturating_sub(before);
     println!("131 MB of output: {grown} KiB more in the shim");
     assert!(grown <= 32, "{grown} KiB");

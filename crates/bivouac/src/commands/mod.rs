@@ -3,6 +3,7 @@
 mod admin;
 mod files;
 mod job;
+mod logs;
 mod nomad;
 mod output;
 mod run;
@@ -40,7 +41,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Stats(stats) => output::stats(&cli, stats),
         Command::Top(top) => top::top(&cli, top),
         Command::Events(events) => output::events(&cli, events),
-        Command::Logs(logs) => output::logs(&cli, logs),
+        Command::Logs(logs) => logs::logs(&cli, logs),
         Command::Dispatch(dispatch) => run::dispatch(&cli, dispatch),
         Command::Action(action) => tasks::action(&cli, action),
         Command::Fs(fs) => files::fs(&cli, fs),

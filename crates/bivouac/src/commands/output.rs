@@ -1,17 +1,14 @@
-//! Commands that show what tasks did: events, logs, figures.
+//! Commands that show what tasks did: events, figures.
 
 use super::tasks::run_of;
 use super::{engine, home};
-use crate::cli::{Cli, Events, Logs, Stats};
+use crate::cli::{Cli, Events, Stats};
 use crate::ui;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use bivouac_driver::engine::Engine;
 use bivouac_runner::allocation::is_ours;
-use bivouac_runner::console::{Colour, Prefixer};
-use bivouac_runner::logs::{More, Past, Reader, Stream, tamed};
 use bivouac_runner::overview;
 use bivouac_shim::protocol::TaskStats;
-use std::time::Duration;
 
 pub(super) fn stats(cli: &Cli, stats: &Stats) -> Result<u8> {
     let (home, engine) = (home(cli)?, engine()?);
@@ -68,99 +65,4 @@ pub(super) fn events(cli: &Cli, events: &Events) -> Result<u8> {
     }
     rows.sort_by_key(|(_, event)| event.at);
     ui::events(&rows, events.json, events.format.as_deref())
-}
-
-/// One stream that is shown.
-struct Shown {
-    reader: Reader,
-    prefixer: Option<Prefixer>,
-    id: String,
-    task: String,
-    stream: Stream,
-}
-
-pub(super) fn logs(cli: &Cli, logs: &Logs) -> Result<u8> {
-    let home = home(cli)?;
-    let selection = overview::find(&home, &logs.what)?;
-    let streams: &[Stream] = match (logs.stderr, logs.stdout) {
-        (true, false) => &[Stream::Stderr],
-        (false, true) => &[Stream::Stdout],
-        _ => &[Stream::Stdout, Stream::Stderr],
-    };
-    let past = logs.tail.map_or(Past::All, Past::Lines);
-    let mut shown = Vec::new();
-    for entry in &selection.entries {
-        for (index, task) in entry.state.tasks.iter().enumerate() {
-            let wanted = logs
-                .task
-                .as_ref()
-                .map_or(selection.task.is_none_or(|wanted| wanted == index), |name| *name == task.name);
-            if wanted {
-                shown.push((entry, task.name.clone()));
-            }
-        }
-    }
-    if shown.is_empty() {
-        bail!("no task {:?} in {}", logs.task.clone().unwrap_or_default(), logs.what);
-    }
-    let colour = if ui::has_colour() { Colour::On } else { Colour::Off };
-    let width = shown.iter().map(|(_, name)| name.len()).max().unwrap_or(0);
-    let several = shown.len() > 1;
-    let mut readers = Vec::new();
-    for (index, (entry, task)) in shown.iter().enumerate() {
-        for stream in streams {
-            let reader = Reader::open(&home.alloc_dir(&entry.state.id), task, *stream, past)?;
-            let prefixer = (several || logs.json).then(|| Prefixer::new(task, index, width, colour));
-            readers.push(Shown {
-                reader,
-                prefixer,
-                id: entry.state.id.clone(),
-                task: task.clone(),
-                stream: *stream,
-            });
-        }
-    }
-    loop {
-        let more = show_all(&mut readers, logs)?;
-        let over = || selection.entries.iter().all(|entry| !entry.keep.is_supervised());
-        if !logs.follow || (!more && over() && !show_all(&mut readers, logs)?) {
-            return Ok(0);
-        }
-        // New files and growth of the old ones: a reader's pace, and no cost to anybody else.
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// Shows what there is now; whether there was anything.
-fn show_all(readers: &mut [Shown], logs: &Logs) -> Result<bool> {
-    let mut any = false;
-    let mut buffer = Vec::new();
-    for shown in readers {
-        while shown.reader.next(&mut buffer)? == More::Perhaps {
-            any = true;
-            show(shown, &buffer, logs)?;
-        }
-    }
-    Ok(any)
-}
-
-fn show(shown: &mut Shown, bytes: &[u8], logs: &Logs) -> Result<()> {
-    let mut tame = Vec::with_capacity(bytes.len());
-    if logs.raw || !ui::is_output_terminal() {
-        tame.extend_from_slice(bytes);
-    } else {
-        tamed(bytes, &mut tame);
-    }
-    if logs.json {
-        for line in tame.split_inclusive(|byte| *byte == b'\n') {
-            ui::log_line(&shown.id, &shown.task, shown.stream.as_str(), line)?;
-        }
-        return Ok(());
-    }
-    let mut lines = Vec::with_capacity(tame.len());
-    match &mut shown.prefixer {
-        Some(prefixer) => prefixer.feed(&tame, &mut lines),
-        None => lines = tame,
-    }
-    ui::bytes(&lines)
 }

@@ -11,7 +11,7 @@ use bivouac_runner::console::Colour;
 use bivouac_runner::control::{self, ControlError, Request};
 use bivouac_runner::detached::{self, Answer, Terms};
 use bivouac_runner::dispatch::{Dispatch, refuse_undispatched};
-use bivouac_runner::foreground::{self, Directory, Host, Remarks, RunError, Show};
+use bivouac_runner::foreground::{self, Directory, Host, Record, Remarks, RunError, Show};
 use bivouac_runner::lifecycle::Delay;
 use bivouac_runner::machine::Machine;
 use bivouac_runner::network::Settings;
@@ -73,6 +73,7 @@ fn show(run: &Run) -> Show {
         attach: attach(run.adhoc.tty, run.adhoc.interactive),
         colour: if ui::has_colour() { Colour::On } else { Colour::Off },
         remarks: if run.quiet { Remarks::Silent } else { Remarks::Written },
+        record: if run.job.is_some() { Record::Kept } else { Record::Nothing },
     }
 }
 
@@ -244,7 +245,8 @@ pub(super) fn dispatch(cli: &Cli, dispatch: &DispatchArguments) -> Result<u8> {
         return starter.start(OnBoot::Forget, &allocations, Some(&submission));
     }
     let colour = if ui::has_colour() { Colour::On } else { Colour::Off };
-    let show = Show { attach: Attach::Output, colour, remarks: Remarks::Written };
+    let (remarks, record) = (Remarks::Written, Record::Kept);
+    let show = Show { attach: Attach::Output, colour, remarks, record };
     let host = Host { engine: &engine, machine: &machine, home: &home };
     Ok(foreground::run(host, &allocations, show, Directory::Removed)?)
 }

@@ -4,7 +4,7 @@ use crate::rig::{PATIENCE, Rig, descriptors, figure, quantile, rounds, until};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Standing, Started};
 use bivouac_driver::options::Value;
-use bivouac_driver::request::{LogFiles, LogName, Output, StarterGone, TaskRequest, TaskStreams};
+use bivouac_driver::request::{LogFiles, LogName, LogTimes, Output, StarterGone, TaskRequest, TaskStreams};
 use bivouac_driver::signals::Signal;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::unix::fs::MetadataExt;
@@ -119,6 +119,7 @@ fn a_flood_of_output_is_bounded_on_disk_and_in_the_shim() {
             name: LogName::new("t.stdout".into()).unwrap(),
             most_files: NonZeroU32::new(3).unwrap(),
             most_bytes: NonZeroU64::new(100_000).unwrap(),
+            times: LogTimes::Kept,
         },
     };
     // Lines, and one line without an end.

@@ -83,12 +83,21 @@ fn log(name: &str) -> Output {
         name: LogName::new(name.into()).unwrap(),
         most_files: NonZeroU32::MIN,
         most_bytes: NonZeroU64::MAX,
+        times: LogTimes::None,
     })
 }
 
 fn launch_with_logs() -> Launch {
     let (stdout, stderr) = (log("web.stdout"), log("web.stderr"));
     Launch { streams: TaskStreams::Files { stdin: Stream::Given, stdout, stderr }, ..launch() }
+}
+
+fn launch_with_times() -> Launch {
+    let mut launch = launch_with_logs();
+    if let TaskStreams::Files { stdout: Output::Log(files), .. } = &mut launch.streams {
+        files.times = LogTimes::Kept;
+    }
+    launch
 }
 
 /// The body of a request with most kinds of value in it.
@@ -102,6 +111,7 @@ fn requests() -> Vec<(&'static str, Request)> {
     vec![
         ("launch", Request::Launch(Box::new(launch()))),
         ("launch_with_logs", Request::Launch(Box::new(launch_with_logs()))),
+        ("launch_with_times", Request::Launch(Box::new(launch_with_times()))),
         ("state", Request::State),
         ("wait", Request::Wait),
         ("wait_oom", Request::WaitOom { seen: 3 }),

@@ -13,6 +13,7 @@ fn files(most_files: u32, most_bytes: u64) -> LogFiles {
         name: LogName::new("web.stdout".into()).unwrap(),
         most_files: NonZeroU32::new(most_files).unwrap(),
         most_bytes: NonZeroU64::new(most_bytes).unwrap(),
+        times: LogTimes::Kept,
     }
 }
 
@@ -228,4 +229,34 @@ proptest! {
         let torn = texts.iter().rev().skip(1).filter(|file| !file.ends_with('\n')).count();
         prop_assert_eq!(torn, 0);
     }
+}
+
+/// Where the records of each index begin.
+fn record_places(dir: &Path) -> BTreeMap<u64, Vec<u64>> {
+    let indexes = contents(dir).into_keys().filter_map(|number| {
+        let bytes = std::fs::read(dir.join(log_times::index_name("web.stdout", number))).ok()?;
+        let place = |bytes: &[u8]| log_times::Record::from_bytes(bytes.try_into().unwrap()).offset;
+        Some((number, bytes.chunks(log_times::RECORD).map(place).collect()))
+    });
+    indexes.collect()
+}
+
+#[test]
+fn each_file_has_an_index_of_its_own_from_its_first_byte_which_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(dir.path(), files(2, 5));
+    assert!(record_places(dir.path()).is_empty(), "nothing was said yet");
+    log.write(b"abcdefghijkl");
+    assert_eq!(texts(dir.path()), ["fghij", "kl"]);
+    assert_eq!(record_places(dir.path()), BTreeMap::from([(1, vec![0]), (2, vec![0])]));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "an index goes with its log");
+    let (pipe, writer) = rustix::pipe::pipe().unwrap();
+    rustix::io::write(&writer, b"mn").unwrap();
+    assert_eq!(log.take_from(pipe.as_fd()), Taken::Some);
+    let written = std::fs::metadata(dir.path().join(log_times::index_name("web.stdout", 2))).unwrap();
+    assert_eq!(written.len() % log_times::RECORD as u64, 0);
+    let without = LogFiles { times: LogTimes::None, ..files(9, 9) };
+    let other = tempfile::tempdir().unwrap();
+    open(other.path(), without).write(b"x");
+    assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 1, "nobody asked for times");
 }

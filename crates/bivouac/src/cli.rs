@@ -1,5 +1,6 @@
 //! The command line: one definition, from which help, man pages and completions come.
 
+mod places;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -9,49 +10,19 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use values::Since;
 
+pub(crate) use places::{Disk, LOG_FORMAT, Places, format_of_nonsense};
+
 /// Runs any command isolated, from a Nomad job file or from the command line, without server or daemon.
 #[derive(Debug, Parser)]
 #[command(name = "bivouac", version, about, propagate_version = true, disable_help_subcommand = true)]
 #[command(
-    after_help = "Exit status: of the task; 125 when the sandbox could not be set up, 126 when the command cannot be run,\n127 when it was not found, 128 + N when signal N ended it, 2 for a wrong command line."
+    after_help = "Exit status: of the task; 125 when the sandbox could not be set up, 126 when the command cannot be run,\n127 when it was not found, 128 + N when signal N ended it, 2 for a wrong command line.\n\nExample for programs: bivouac --log-format json ps --json"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) places: Places,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-// What every command takes. (A doc comment would become the description of all.)
-#[derive(Debug, Args)]
-pub(crate) struct Places {
-    /// Operator configuration [default: /etc/bivouac/config.hcl, if it is there].
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-    /// Where allocations live.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        default_value = "/var/lib/bivouac",
-        env = "BIVOUAC_STATE_DIR"
-    )]
-    pub(crate) state_dir: PathBuf,
-    /// How the size of an ephemeral_disk is enforced.
-    #[arg(long, global = true, value_enum, default_value_t = Disk::Off, env = "BIVOUAC_DISK", hide_possible_values = true, value_name = "off|memory|image")]
-    pub(crate) disk: Disk,
-}
-
-/// What keeps an allocation's disk to its size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Disk {
-    /// Nothing: it may fill the file system of the state directory.
-    #[default]
-    Off,
-    /// It lies in memory.
-    Memory,
-    /// It lies in an image file (needs mke2fs).
-    Image,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! Reading the command line without building the definition of every command.
 
-use crate::cli::{Cli, Command, Places, Run, with_double_dashes};
+use crate::cli::{Cli, Command, LOG_FORMAT, Places, Run, format_of_nonsense, with_double_dashes};
+use crate::ui;
 use clap::{Args, FromArgMatches, Parser};
 use std::ffi::OsString;
 
@@ -8,7 +9,17 @@ impl Cli {
     /// Reads the arguments; ends the program with a text where there is nothing to carry out.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Cli {
         let arguments = with_double_dashes(arguments);
-        Cli::quickly(&arguments).unwrap_or_else(|| Cli::parse_from(arguments))
+        let read = Cli::quickly(&arguments).map_or_else(|| Cli::try_parse_from(&arguments), Ok);
+        match read {
+            Ok(cli) => {
+                ui::write_reports_as(cli.places.log_format.into());
+                cli
+            }
+            Err(error) => {
+                ui::write_reports_as(format_of_nonsense(&arguments, std::env::var_os(LOG_FORMAT)));
+                ui::end_with(&error)
+            }
+        }
     }
 
     /// Reads the commands whose time counts with the definition of that one command alone: that of all of them takes

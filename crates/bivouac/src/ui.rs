@@ -9,11 +9,13 @@ use bivouac_driver::fingerprint::Health;
 use bivouac_plugin::agent::{Finding, Weight};
 use bivouac_runner::events::Event;
 use bivouac_runner::files::Entry;
+use bivouac_runner::report::{Format, Level, Report};
 use bivouac_shim::protocol::TaskStats;
 use clap::CommandFactory;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 /// Whether standard input is a terminal.
 pub(crate) fn is_terminal() -> bool {
@@ -25,9 +27,31 @@ pub(crate) fn has_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A remark for the person, on standard error.
+static FORMAT: OnceLock<Format> = OnceLock::new();
+
+/// Says once how reports are written: before anything is said.
+pub(crate) fn write_reports_as(format: Format) {
+    let _ = FORMAT.set(format);
+}
+
+/// How reports are written.
+pub(crate) fn format() -> Format {
+    FORMAT.get().copied().unwrap_or_default()
+}
+
+/// Something to say beside what was asked for, on standard error.
+pub(crate) fn say(report: &Report) {
+    eprintln!("{}", report.line(format()));
+}
+
+/// A remark for the person.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    say(&Report::new(Level::Note, text));
+}
+
+/// Something went wrong, and the command goes on.
+pub(crate) fn warn(text: &str) {
+    say(&Report::new(Level::Warning, text));
 }
 
 /// An error with its causes.
@@ -38,11 +62,37 @@ pub(crate) fn error(error: &anyhow::Error) {
     if let Some(bivouac_runner::allocation::PlanError::Text(problems)) = error.downcast_ref() {
         return problem(problems);
     }
-    eprintln!("bivouac: {error:#}");
+    match format() {
+        Format::Text => eprintln!("bivouac: {error:#}"),
+        Format::Json => say(&Report::new(Level::Error, format!("{error:#}"))),
+    }
 }
 
 fn problem(problems: &bivouac_jobspec::Diagnostics) {
-    eprint!("{}", problems.render(std::io::stderr().is_terminal() && has_colour()));
+    if format() == Format::Text {
+        return eprint!("{}", problems.render(std::io::stderr().is_terminal() && has_colour()));
+    }
+    for item in problems.items() {
+        let mut report = Report::new(Level::Error, item.message.as_str());
+        if let Some(span) = item.span {
+            report = report.about("place", problems.sources().place(span).to_string());
+        }
+        if !item.help.is_empty() {
+            report = report.about("help", item.help.join("; "));
+        }
+        say(&report);
+    }
+}
+
+/// A command line that means nothing, or asks for help: says so and ends the program.
+pub(crate) fn end_with(error: &clap::Error) -> ! {
+    if format() == Format::Json && error.use_stderr() {
+        let text = error.render().to_string();
+        let text = text.split("\n\n").next().unwrap_or_default();
+        say(&Report::new(Level::Error, text.strip_prefix("error: ").unwrap_or(text)));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 fn table(head: &[&str]) -> Table {

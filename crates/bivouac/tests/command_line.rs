@@ -186,6 +186,52 @@ fn t137_what_programs_read_is_json_and_errors_have_a_prefix() {
     });
 }
 
+/// Each line that is said as JSON; panics on any other.
+fn reports(stderr: &str) -> Vec<Value> {
+    let reports = stderr.lines().map(|line| {
+        let report: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(report["time"].as_str().is_some_and(|time| time.ends_with('Z')), "{report}");
+        report
+    });
+    reports.collect()
+}
+
+#[test]
+fn what_we_say_ourselves_is_json_where_that_is_asked_for() {
+    let Some(bivouac) = Bivouac::new("log-format") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let file = bivouac.state.join("j.nomad.hcl");
+    let json = |arguments: &[&str]| {
+        let (stdout, stderr, code) = bivouac.told(&[&["--log-format", "json"], arguments].concat());
+        (stdout, reports(&stderr), code)
+    };
+    let (_, said, code) = json(&["logs", "nothing"]);
+    assert_eq!((said.len(), code), (1, Some(125)));
+    assert_eq!(said[0]["level"], "error");
+    assert!(said[0]["message"].as_str().unwrap().contains("nothing"), "{said:?}");
+    let (_, said, code) = json(&["ps", "--nonsense"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(said[0]["message"], "unexpected argument '--nonsense' found");
+    std::fs::write(&file, "job \"j\" {\n nonsense = 1\n group \"g\" {\n wrong = 2\n}\n}\n").unwrap();
+    let (_, said, code) = json(&["validate", file.to_str().unwrap()]);
+    assert!(said.len() >= 2 && code == Some(125), "{said:?}");
+    assert!(
+        said.iter().any(|report| report["place"].as_str().unwrap().ends_with("j.nomad.hcl:2:2")),
+        "{said:?}"
+    );
+    let script = "echo out; exit 3";
+    let text = format!(
+        "job \"j\" {{\n type = \"batch\"\n datacenters = [\"x\"]\n group \"g\" {{\n restart {{\n attempts = 1\n delay = \"1ms\"\n mode = \"fail\"\n}}\n task \"t\" {{\n driver = \"exec\"\n config {{\n command = \"/bin/sh\"\n args = [\"-c\", \"{script}\"]\n}}\n}}\n}}\n}}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let (stdout, said, code) = json(&["run", file.to_str().unwrap()]);
+    assert_eq!((stdout.as_str(), code), ("out\nout\n", Some(3)));
+    assert!(said.iter().any(|report| report["task"] == "t" && report["level"] == "note"), "{said:?}");
+    let (stdout, said, code) = json(&["run", "--quiet", file.to_str().unwrap()]);
+    let ours = said.iter().filter(|report| report["task"] == "t").count();
+    assert_eq!((stdout.as_str(), ours, code), ("out\nout\n", 0, Some(3)));
+}
+
 #[test]
 fn users_are_never_root_by_accident() {
     let Some(bivouac) = Bivouac::new("users") else { return };

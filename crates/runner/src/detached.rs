@@ -10,6 +10,7 @@ use crate::logs::{self, Stream, log_directory};
 use crate::network::Settings;
 use crate::registry::Submission;
 use crate::relay::wait;
+use crate::report::{Format, Level, Report};
 use crate::state::{Care, Face, Home, Keep, OnBoot, Plan, State, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor};
 use bivouac_driver::config::OperatorConfig;
@@ -149,9 +150,11 @@ fn start(
         text(b"--"),
         text(keep.id().as_bytes()),
     ]);
-    // Of the caller's environment a supervisor gets where the shim lies, and how servers are reached and believed.
-    let shim = std::env::var_os("BIVOUAC_SHIM").map(|path| ("BIVOUAC_SHIM".into(), path));
-    let passed = bivouac_artifact::fetch::environment().into_iter().chain(shim);
+    // Of the caller's environment a supervisor gets where the shim lies, how its log is written, and how servers are
+    // reached and believed.
+    let own = ["BIVOUAC_SHIM", "BIVOUAC_LOG_FORMAT"];
+    let own = own.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?)));
+    let passed = bivouac_artifact::fetch::environment().into_iter().chain(own);
     let variables = passed.map(|(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         text(&[name.as_bytes(), b"=", value.as_bytes()].concat())
     });
@@ -181,15 +184,27 @@ fn open_log(keep: &Keep) -> Result<OwnedFd, rustix::io::Errno> {
 ///
 /// # Errors
 /// [`RunError`], which has been told to whoever waits.
-pub fn supervise(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> Result<(), RunError> {
-    let followed = follow(engine, operator, home, id);
+pub fn supervise(
+    engine: &Engine,
+    operator: &OperatorConfig,
+    home: &Home,
+    id: &str,
+    format: Format,
+) -> Result<(), RunError> {
+    let followed = follow(engine, operator, home, id, format);
     if let Err(error) = &followed {
         answer(&Answer::Failed { text: error.to_string(), exit_code: error.exit_code() });
     }
     followed
 }
 
-fn follow(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> Result<(), RunError> {
+fn follow(
+    engine: &Engine,
+    operator: &OperatorConfig,
+    home: &Home,
+    id: &str,
+    format: Format,
+) -> Result<(), RunError> {
     let kernel = |what| move |errno| RunError::Kernel { what, errno };
     bivouac_sys::signal::block_all().map_err(kernel("block signals"))?;
     let signals = bivouac_sys::signal::signalfd(&[SIGTERM]).map_err(kernel("wait for signals"))?;
@@ -199,7 +214,7 @@ fn follow(engine: &Engine, operator: &OperatorConfig, home: &Home, id: &str) -> 
     plan.allocation.make_directories()?;
     plan.allocation.gather_secrets()?;
     let mut supervisor = Supervisor::new(engine, operator, plan, keep, lock)?;
-    let mut files = Files;
+    let mut files = Files(format);
     let mut waiting = Waiting::ForBegin;
     supervisor.begin(&mut files);
     while !supervisor.is_over() {
@@ -262,7 +277,7 @@ pub(crate) fn answer(answer: &Answer) {
 }
 
 /// Tasks of detached runs write into rotated files; what happens to them stands in the supervisor's log.
-struct Files;
+struct Files(Format);
 
 impl Outputs for Files {
     fn streams(&mut self, allocation: &Allocation, task: usize) -> std::io::Result<TaskStreams> {
@@ -298,6 +313,7 @@ impl Outputs for Files {
     fn told(&mut self, allocation: &Allocation, task: usize, happening: &Happening) {
         let label = allocation.tasks.get(task).map(|task| task.label.as_str()).unwrap_or_default();
         let (kind, text) = happening.told();
-        let _ = writeln!(std::io::stderr(), "{label}: {}: {text}", kind.as_str());
+        let report = Report::new(Level::Note, text).about("task", label).about("event", kind.as_str());
+        let _ = writeln!(std::io::stderr(), "{}", report.line(self.0));
     }
 }

@@ -11,6 +11,7 @@ use crate::machine::Machine;
 use crate::planning::Payload;
 use crate::registry::Submission;
 use crate::relay::{Attach, Ready, Relay, Sink, terminal_size, wait};
+use crate::report::{Format, Level, Report};
 use crate::restart::NO_RESTARTS;
 use crate::schedule::Schedule;
 use crate::state::{Care, Face, Home, OnBoot, Plan, State, StateError, VERSION};
@@ -56,8 +57,8 @@ pub enum Record {
 /// Whether remarks of ours are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remarks {
-    /// They are.
-    Written,
+    /// They are, like this.
+    Written(Format),
     /// Only errors are.
     Silent,
 }
@@ -209,7 +210,7 @@ fn clean_up(home: &Home, allocation: &Allocation, show: Show, directory: Directo
     let removed = disks::put_back(home, allocation).and_then(|()| allocation.remove_directories());
     let forgotten = home.keep(&allocation.id).remove().map_err(PlanError::other);
     for error in [removed, forgotten].into_iter().filter_map(Result::err) {
-        remark(show.remarks, &error.to_string());
+        remark(show.remarks, &Report::new(Level::Warning, error.to_string()));
     }
 }
 
@@ -287,6 +288,11 @@ impl Console {
         Console { show, relay: Relay::default(), names: (labels.len() > 1).then_some(width), labels }
     }
 
+    fn say(&self, level: Level, allocation: &Allocation, task: usize, text: &str) {
+        let report = Report::new(level, text).about("task", self.label(allocation, task));
+        remark(self.show.remarks, &report);
+    }
+
     fn label<'a>(&self, allocation: &'a Allocation, task: usize) -> &'a str {
         allocation.tasks.get(task).map(|task| task.label.as_str()).unwrap_or_default()
     }
@@ -329,7 +335,7 @@ impl Outputs for Console {
         started: &mut Started,
     ) -> std::io::Result<()> {
         for note in &started.notes {
-            remark(self.show.remarks, &format!("{}: {note}", self.label(allocation, task)));
+            self.say(Level::Note, allocation, task, note);
         }
         match started.terminal.take() {
             Some(master) => self.relay.take_terminal(master),
@@ -350,7 +356,7 @@ impl Outputs for Console {
             // What the run itself ends with, or what everybody sees.
             _ => return,
         };
-        remark(self.show.remarks, &format!("{}: {text}", self.label(allocation, task)));
+        self.say(Level::Note, allocation, task, &text);
     }
 }
 
@@ -417,8 +423,8 @@ impl Foreground<'_, '_> {
         for supervisor in over.collect::<Vec<_>>() {
             let id = supervisor.plan().allocation.id.clone();
             if let Some((task, error)) = supervisor.failure() {
-                let label = self.console.label(&supervisor.plan().allocation, *task);
-                remark(self.console.show.remarks, &format!("{label}: {error}"));
+                let allocation = &supervisor.plan().allocation;
+                self.console.say(Level::Warning, allocation, *task, &error.to_string());
             }
             drop(supervisor);
             for allocation in self.made.extract_if(.., |allocation| allocation.id == id) {
@@ -430,7 +436,8 @@ impl Foreground<'_, '_> {
         let remarks = self.console.show.remarks;
         if source.prohibit_overlap && !self.supervisors.is_empty() {
             source.until = Timestamp::now().max(due);
-            return remark(remarks, &format!("left out {due}: the run before it is not over"));
+            let text = format!("left out {due}: the run before it is not over");
+            return remark(remarks, &Report::new(Level::Warning, text));
         }
         match source.take(due) {
             Ok(allocations) => {
@@ -441,11 +448,14 @@ impl Foreground<'_, '_> {
                             supervisor.begin(&mut self.console);
                             self.supervisors.push(supervisor);
                         }
-                        Err(error) => remark(remarks, &error.to_string()),
+                        Err(error) => remark(remarks, &Report::new(Level::Warning, error.to_string())),
                     }
                 }
             }
-            Err(error) => remark(remarks, &format!("cannot start what is due at {due}: {error}")),
+            Err(error) => {
+                let text = format!("cannot start what is due at {due}: {error}");
+                remark(remarks, &Report::new(Level::Warning, text));
+            }
         }
     }
 
@@ -522,7 +532,7 @@ impl Foreground<'_, '_> {
         let manner = if self.asked_to_stop > 1 {
             Manner { grace: Some(Duration::ZERO), delay: Delay::Skipped }
         } else {
-            remark(self.console.show.remarks, "stopping; once more to kill");
+            remark(self.console.show.remarks, &Report::new(Level::Note, "stopping; once more to kill"));
             Manner::default()
         };
         for supervisor in &mut self.supervisors {
@@ -531,8 +541,11 @@ impl Foreground<'_, '_> {
     }
 }
 
-fn remark(remarks: Remarks, text: &str) {
-    if remarks == Remarks::Written {
-        let _ = writeln!(std::io::stderr(), "bivouac: {text}");
-    }
+fn remark(remarks: Remarks, report: &Report) {
+    let mut stderr = std::io::stderr();
+    let _ = match remarks {
+        Remarks::Silent => Ok(()),
+        Remarks::Written(Format::Text) => writeln!(stderr, "bivouac: {}", report.text()),
+        Remarks::Written(format) => writeln!(stderr, "{}", report.line(format)),
+    };
 }

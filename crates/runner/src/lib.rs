@@ -35,6 +35,7 @@ pub mod periodic;
 pub mod planning;
 pub mod registry;
 pub mod relay;
+pub mod report;
 pub mod restart;
 pub mod running;
 pub mod schedule;

@@ -1,6 +1,7 @@
 //! The definition is sound, and Nomad's spelling is understood.
 
 use super::*;
+use bivouac_runner::report::Format;
 use clap::CommandFactory;
 
 #[test]
@@ -24,4 +25,17 @@ fn a_command_may_look_like_an_option() {
     let Command::Run(run) = cli.command else { panic!("not run") };
     assert_eq!(run.command, ["-x", "--help"].map(OsString::from));
     assert_eq!(run.adhoc.memory.as_deref(), Some("64m"));
+}
+
+#[test]
+fn nonsense_is_told_in_the_format_that_it_asks_for() {
+    let format = |line: &str, environment: Option<&str>| {
+        let words: Vec<_> = line.split(' ').map(OsString::from).collect();
+        format_of_nonsense(&words, environment.map(OsString::from))
+    };
+    assert_eq!(format("bivouac ps --log-format json --nonsense", None), Format::Json);
+    assert_eq!(format("bivouac --log-format=json nonsense", None), Format::Json);
+    assert_eq!(format("bivouac nonsense", Some("json")), Format::Json);
+    assert_eq!(format("bivouac --log-format text nonsense", Some("json")), Format::Text);
+    assert_eq!(format("bivouac run --nonsense -- x --log-format=json", None), Format::Text);
 }

@@ -87,7 +87,7 @@ pub(super) fn gc(cli: &Cli) -> Result<u8> {
         ui::note(&format!("removed what was left of {id}"));
     }
     for (id, why) in &collected.kept {
-        ui::note(&format!("{id} stays: {why}"));
+        ui::warn(&format!("{id} stays: {why}"));
     }
     Ok(0)
 }

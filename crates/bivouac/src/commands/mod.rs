@@ -19,6 +19,7 @@ use bivouac_jobspec::Outcome;
 use bivouac_runner::disk_limit::Way;
 use bivouac_runner::load::Origin;
 use bivouac_runner::machine::Machine;
+use bivouac_runner::report::{Level, Report};
 use bivouac_runner::state::Home;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -102,7 +103,8 @@ fn load(job: &Path, variables: &Variables) -> Result<Outcome> {
     };
     let outcome = origin.load()?;
     for note in &outcome.notes {
-        ui::note(&format!("{}: {}", outcome.sources.place(note.span), note.message));
+        let report = Report::new(Level::Note, note.message.as_str());
+        ui::say(&report.about("place", outcome.sources.place(note.span).to_string()));
     }
     Ok(outcome)
 }

@@ -72,7 +72,7 @@ fn show(run: &Run) -> Show {
     Show {
         attach: attach(run.adhoc.tty, run.adhoc.interactive),
         colour: if ui::has_colour() { Colour::On } else { Colour::Off },
-        remarks: if run.quiet { Remarks::Silent } else { Remarks::Written },
+        remarks: if run.quiet { Remarks::Silent } else { Remarks::Written(ui::format()) },
         record: if run.job.is_some() { Record::Kept } else { Record::Nothing },
     }
 }
@@ -245,7 +245,7 @@ pub(super) fn dispatch(cli: &Cli, dispatch: &DispatchArguments) -> Result<u8> {
         return starter.start(OnBoot::Forget, &allocations, Some(&submission));
     }
     let colour = if ui::has_colour() { Colour::On } else { Colour::Off };
-    let (remarks, record) = (Remarks::Written, Record::Kept);
+    let (remarks, record) = (Remarks::Written(ui::format()), Record::Kept);
     let show = Show { attach: Attach::Output, colour, remarks, record };
     let host = Host { engine: &engine, machine: &machine, home: &home };
     Ok(foreground::run(host, &allocations, show, Directory::Removed)?)
@@ -293,7 +293,7 @@ pub(super) fn supervise(cli: &Cli, id: &str) -> Result<u8> {
     let plan = home.keep(id).plan()?;
     let machine = machine(plan.config.as_deref())?;
     drop(plan);
-    detached::supervise(&engine()?, &machine.operator, &home, id)?;
+    detached::supervise(&engine()?, &machine.operator, &home, id, ui::format())?;
     Ok(0)
 }
 
@@ -316,7 +316,7 @@ pub(super) fn resume(cli: &Cli) -> Result<u8> {
     let (entries, unreadable) = overview::all(&home)?;
     let mut failed = !unreadable.is_empty();
     for error in unreadable {
-        ui::note(&error.to_string());
+        ui::warn(&error.to_string());
     }
     for entry in entries {
         if entry.supervised || entry.state.machine.is_over() {
@@ -333,7 +333,7 @@ pub(super) fn resume(cli: &Cli) -> Result<u8> {
             Answer::Begun => ui::note(&format!("{name} goes on")),
             Answer::Failed { text, .. } => {
                 failed = true;
-                ui::note(&format!("{name}: {text}"));
+                ui::warn(&format!("{name}: {text}"));
             }
         }
     }
@@ -345,7 +345,7 @@ pub(super) fn resume(cli: &Cli) -> Result<u8> {
 fn resume_schedulers(engine: &Engine, home: &Home) -> Result<bool> {
     let (jobs, unreadable) = registry::all(home)?;
     let mut failed = !unreadable.is_empty();
-    unreadable.iter().for_each(|error| ui::note(&error.to_string()));
+    unreadable.iter().for_each(|error| ui::warn(&error.to_string()));
     for job in jobs.into_iter().filter(|job| job.is_periodic() && !job.supervised) {
         let name = job.keep.id();
         if !job.comes_back() {
@@ -356,7 +356,7 @@ fn resume_schedulers(engine: &Engine, home: &Home) -> Result<bool> {
             Answer::Begun => ui::note(&format!("{name} goes on")),
             Answer::Failed { text, .. } => {
                 failed = true;
-                ui::note(&format!("{name}: {text}"));
+                ui::warn(&format!("{name}: {text}"));
             }
         }
     }

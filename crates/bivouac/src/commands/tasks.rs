@@ -38,7 +38,7 @@ pub(super) fn ps(cli: &Cli, listing: &Listing) -> Result<u8> {
 /// Jobs that are started later.
 fn jobs(home: &Home) -> Result<Vec<JobRow>> {
     let (jobs, unreadable) = registry::all(home)?;
-    unreadable.iter().for_each(|error| ui::note(&error.to_string()));
+    unreadable.iter().for_each(|error| ui::warn(&error.to_string()));
     let row = |job: &Registered| {
         let (next, why) = match job.next() {
             Ok(next) => (next, String::new()),
@@ -53,7 +53,7 @@ fn jobs(home: &Home) -> Result<Vec<JobRow>> {
 fn rows(home: &Home, listing: &Listing) -> Result<(Vec<AllocRow>, Vec<TaskRow>)> {
     let (entries, unreadable) = overview::all(home)?;
     for error in unreadable {
-        ui::note(&error.to_string());
+        ui::warn(&error.to_string());
     }
     let ours = entries.iter().filter(|entry| listing.all || entry.is_live()).map(AllocRow::of).collect();
     let engine = engine()?;

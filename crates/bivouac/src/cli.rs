@@ -4,6 +4,7 @@ mod places;
 #[cfg(test)]
 mod tests;
 mod values;
+mod written;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use values::Since;
 
 pub(crate) use places::{Disk, LOG_FORMAT, Places, format_of_nonsense};
+pub(crate) use written::{Form, Written};
 
 /// Runs any command isolated, from a Nomad job file or from the command line, without server or daemon.
 #[derive(Debug, Parser)]
@@ -49,7 +51,7 @@ pub(crate) enum Command {
     /// List allocations and their tasks.
     #[command(
         visible_alias = "ls",
-        after_help = "A task is named by its id (ALLOCATION/TASK, or the beginning of the allocation's), or by its name;\nan allocation also as JOB.GROUP[INDEX], a job by its name."
+        after_help = "Examples:\n  bivouac ps -a\n  bivouac ps --format '{{.name}} {{.status}}'\n\nA task is named by its id (ALLOCATION/TASK, or the beginning of the allocation's), or by its name;\nan allocation also as JOB.GROUP[INDEX], a job by its name."
     )]
     Ps(Listing),
     /// Run a command in a running task.
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// Watch what tasks use, on the whole screen.
     Top(Top),
     /// Show the last ten things that happened to each task.
+    #[command(
+        after_help = "Examples:\n  bivouac events web\n  bivouac events --format '{{.task}} {{.type}} {{.message}}' web"
+    )]
     Events(Events),
     /// Start a parameterized job with a payload and metadata.
     #[command(
@@ -75,6 +80,9 @@ pub(crate) enum Command {
     )]
     Dispatch(Box<Dispatch>),
     /// Run one of the actions that a job file defines for a task; without a name, list them.
+    #[command(
+        after_help = "Examples:\n  bivouac action web\n  bivouac action --format '{{.name}}: {{.command}}' web\n  bivouac action web reload"
+    )]
     Action(Action),
     /// Look at files of an allocation: its directory holds `alloc` and one directory for each task.
     Fs(Fs),
@@ -86,6 +94,9 @@ pub(crate) enum Command {
     /// Make, list and remove named volumes.
     Volume(Volume),
     /// Show what tasks use.
+    #[command(
+        after_help = "Examples:\n  bivouac stats\n  bivouac stats --format '{{.id}} {{.group.memory.current}}' web"
+    )]
     Stats(Stats),
     /// Show a task, or with --plan what a job file would do.
     Inspect(Inspect),
@@ -103,9 +114,19 @@ pub(crate) enum Command {
     /// Remove runs that are over and what crashed ones have left. Volumes and sticky disks stay.
     Gc,
     /// Write a shell completion script to standard output.
+    #[command(
+        after_help = "Example:\n  source <(bivouac completion bash)\n\nIn bash, ids, jobs, tasks and volumes complete, too."
+    )]
     Completion {
         /// For which shell.
         shell: clap_complete::Shell,
+    },
+    /// Name what a word of a command line may become (what completion scripts ask).
+    #[command(hide = true)]
+    Complete {
+        /// The words behind `bivouac`, to the one that is completed.
+        #[arg(last = true)]
+        words: Vec<OsString>,
     },
     /// Write the manual page to standard output.
     Man,
@@ -252,12 +273,8 @@ pub(crate) struct Listing {
     /// Show it again every second.
     #[arg(short, long, conflicts_with_all = ["json", "format"])]
     pub(crate) watch: bool,
-    /// Write each allocation by a template of Go's, with the names of --json: {{.name}} {{.status}}.
-    #[arg(long, conflicts_with = "json", value_name = "TEMPLATE")]
-    pub(crate) format: Option<String>,
-    /// Write JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) written: Written,
 }
 
 #[derive(Debug, Args)]
@@ -347,12 +364,8 @@ pub(crate) struct Top {
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// Write each event by a template of Go's, with the names of --json: {{.task}} {{.type}} {{.message}}.
-    #[arg(long, conflicts_with = "json", value_name = "TEMPLATE")]
-    pub(crate) format: Option<String>,
-    /// Write JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) written: Written,
     /// A job, an allocation or a task.
     pub(crate) what: String,
 }
@@ -381,6 +394,8 @@ pub(crate) struct Action {
     /// Give the action a terminal.
     #[arg(short, long)]
     pub(crate) tty: bool,
+    #[command(flatten)]
+    pub(crate) written: Written,
     /// The task.
     pub(crate) task: String,
     /// The action.
@@ -396,10 +411,12 @@ pub(crate) struct Fs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum FsCommand {
     /// List a directory.
+    #[command(
+        after_help = "Examples:\n  bivouac fs ls web\n  bivouac fs ls --format '{{.mode}} {{.size}} {{.name}}' web alloc/logs"
+    )]
     Ls {
-        /// Write JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        written: Written,
         /// The allocation.
         what: String,
         /// The directory.
@@ -415,9 +432,8 @@ pub(crate) enum FsCommand {
     },
     /// Tell what is at a path.
     Stat {
-        /// Write JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        written: Written,
         /// The allocation.
         what: String,
         /// The path.
@@ -448,10 +464,10 @@ pub(crate) enum VolumeCommand {
         names: Vec<String>,
     },
     /// List volumes.
+    #[command(after_help = "Examples:\n  bivouac volume ls\n  bivouac volume ls --format '{{.path}}'")]
     Ls {
-        /// Write JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        written: Written,
     },
     /// Remove volumes with all that is in them.
     Rm {
@@ -463,9 +479,8 @@ pub(crate) enum VolumeCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    /// Write JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) written: Written,
     /// The tasks; all when none is named.
     #[arg(value_name = "TASK")]
     pub(crate) tasks: Vec<String>,

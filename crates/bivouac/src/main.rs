@@ -4,6 +4,7 @@
 mod adhoc;
 mod cli;
 mod commands;
+mod complete;
 mod format;
 mod quick;
 mod rows;

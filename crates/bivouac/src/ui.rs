@@ -1,11 +1,12 @@
 //! The one file that writes: tables, JSON, remarks, completions, the manual page.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that writes for all others")]
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Form};
 use crate::rows::{AllocRow, JobRow, TaskRow};
 use anyhow::Result;
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::fingerprint::Health;
+use bivouac_jobspec::Action;
 use bivouac_plugin::agent::{Finding, Weight};
 use bivouac_runner::events::Event;
 use bivouac_runner::files::Entry;
@@ -147,9 +148,18 @@ pub(crate) fn log_time(unix_millis: Option<i64>) -> Option<String> {
 }
 
 /// Allocations with their tasks, and runs of other faces.
-pub(crate) fn processes(rows: &[AllocRow], others: &[TaskRow], jobs: &[JobRow], as_json: bool) -> Result<u8> {
-    if as_json {
-        return json(&serde_json::json!({ "allocations": rows, "others": others, "jobs": jobs }));
+pub(crate) fn processes(
+    rows: &[AllocRow],
+    others: &[TaskRow],
+    jobs: &[JobRow],
+    form: Form<'_>,
+) -> Result<u8> {
+    match form {
+        Form::Json => {
+            return json(&serde_json::json!({ "allocations": rows, "others": others, "jobs": jobs }));
+        }
+        Form::Template(template) => return lines(&crate::format::rows(template, rows)?),
+        Form::Table => {}
     }
     let mut table = table(&["ID", "NAME", "STATE", "PID", "RESTARTS", "COMMAND"]);
     for job in jobs {
@@ -187,20 +197,14 @@ fn short(id: &str) -> String {
 }
 
 /// What happened to tasks, oldest first.
-pub(crate) fn events(rows: &[(String, Event)], as_json: bool, format: Option<&str>) -> Result<u8> {
-    if as_json || format.is_some() {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(task, event)| {
-                serde_json::json!({
-                    "task": task, "at": event.at, "type": event.kind, "message": event.message
-                })
-            })
-            .collect();
-        return match format {
-            Some(template) => lines(&crate::format::rows(template, &rows)?),
-            None => json(&rows),
-        };
+pub(crate) fn events(rows: &[(String, Event)], form: Form<'_>) -> Result<u8> {
+    let row = |(task, event): &(String, Event)| {
+        serde_json::json!({
+            "task": task, "at": event.at, "type": event.kind, "message": event.message
+        })
+    };
+    if form != Form::Table {
+        return list(&rows.iter().map(row).collect::<Vec<_>>(), form);
     }
     let mut table = table(&["TIME", "TASK", "TYPE", "MESSAGE"]);
     for (task, event) in rows {
@@ -218,18 +222,15 @@ fn time(unix_nanos: i64) -> String {
 }
 
 /// Entries of a directory.
-pub(crate) fn entries(entries: &[Entry], as_json: bool) -> Result<u8> {
-    if as_json {
-        let rows: Vec<_> = entries
-            .iter()
-            .map(|entry| {
-                serde_json::json!({
-                    "name": entry.name, "kind": entry.kind.to_string(), "mode": format!("{:04o}", entry.mode),
-                    "size": entry.size, "modified": entry.modified
-                })
-            })
-            .collect();
-        return json(&rows);
+pub(crate) fn entries(entries: &[Entry], form: Form<'_>) -> Result<u8> {
+    let row = |entry: &Entry| {
+        serde_json::json!({
+            "name": entry.name, "kind": entry.kind.to_string(), "mode": format!("{:04o}", entry.mode),
+            "size": entry.size, "modified": entry.modified
+        })
+    };
+    if form != Form::Table {
+        return list(&entries.iter().map(row).collect::<Vec<_>>(), form);
     }
     let mut table = table(&["MODE", "SIZE", "MODIFIED", "NAME"]);
     for entry in entries {
@@ -248,11 +249,10 @@ pub(crate) fn copy(mut file: std::fs::File) -> Result<()> {
 }
 
 /// Volumes with their places.
-pub(crate) fn volumes(rows: &[(String, String)], as_json: bool) -> Result<u8> {
-    if as_json {
-        let rows: Vec<_> =
-            rows.iter().map(|(path, name)| serde_json::json!({ "name": name, "path": path })).collect();
-        return json(&rows);
+pub(crate) fn volumes(rows: &[(String, String)], form: Form<'_>) -> Result<u8> {
+    let row = |(path, name): &(String, String)| serde_json::json!({ "name": name, "path": path });
+    if form != Form::Table {
+        return list(&rows.iter().map(row).collect::<Vec<_>>(), form);
     }
     let mut table = table(&["NAME", "PATH"]);
     for (path, name) in rows {
@@ -262,9 +262,11 @@ pub(crate) fn volumes(rows: &[(String, String)], as_json: bool) -> Result<u8> {
     Ok(0)
 }
 
-pub(crate) fn figures(rows: &[(String, TaskStats)], as_json: bool) -> Result<u8> {
-    if as_json {
-        return json(rows);
+/// What tasks use.
+pub(crate) fn figures(rows: &[(String, TaskStats)], form: Form<'_>) -> Result<u8> {
+    let row = |(id, stats): &(String, TaskStats)| serde_json::json!({ "id": id, "group": stats.group, "oom_kills": stats.oom_kills });
+    if form != Form::Table {
+        return list(&rows.iter().map(row).collect::<Vec<_>>(), form);
     }
     let mut table = table(&["ID", "CPU USER", "CPU SYSTEM", "MEMORY", "PEAK", "PIDS", "OOM KILLS"]);
     let seconds = |nanos: Option<u64>| {
@@ -290,6 +292,23 @@ pub(crate) fn figures(rows: &[(String, TaskStats)], as_json: bool) -> Result<u8>
     }
     println!("{}", table.trim_fmt());
     Ok(0)
+}
+
+/// The actions of a task.
+pub(crate) fn actions(actions: &[Action], form: Form<'_>) -> Result<u8> {
+    let row = |action: &Action| serde_json::json!({ "name": action.name, "command": action.command, "args": action.args });
+    match form {
+        Form::Table => lines(&actions.iter().map(|action| action.name.clone()).collect::<Vec<_>>()),
+        _ => list(&actions.iter().map(row).collect::<Vec<_>>(), form),
+    }
+}
+
+/// Rows for programs.
+fn list(rows: &[serde_json::Value], form: Form<'_>) -> Result<u8> {
+    match form {
+        Form::Template(template) => lines(&crate::format::rows(template, rows)?),
+        Form::Json | Form::Table => json(rows),
+    }
 }
 
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<u8> {
@@ -354,6 +373,9 @@ pub(crate) fn findings(found: &[Finding], as_json: bool) -> Result<()> {
 
 pub(crate) fn completion(shell: clap_complete::Shell) -> u8 {
     clap_complete::generate(shell, &mut Cli::command(), "bivouac", &mut std::io::stdout());
+    if shell == clap_complete::Shell::Bash {
+        print!("{}", include_str!("complete/names.bash"));
+    }
     0
 }
 

@@ -154,7 +154,7 @@ fn t137_what_programs_read_is_json_and_errors_have_a_prefix() {
     }
     assert!(task["pid"].is_i64() && listed["others"].is_array() && listed["jobs"].is_array());
     let stats = json(&["stats", "--json", "t"]);
-    assert!(stats[0][1]["group"]["memory"]["current"].is_u64(), "{stats}");
+    assert!(stats[0]["group"]["memory"]["current"].is_u64(), "{stats}");
     let events = json(&["events", "--json", "j"]);
     assert!(events[0]["type"] == "Received" && events[0]["at"].is_i64(), "{events}");
     assert_eq!(json(&["volume", "ls", "--json"])[0]["name"], "data");
@@ -172,6 +172,12 @@ fn t137_what_programs_read_is_json_and_errors_have_a_prefix() {
     let format = |template: &str| bivouac.told(&["ps", "--format", template]).0;
     assert_eq!(format("{{.job}} {{.status}} {{range .tasks}}{{.name}}{{end}}"), "j running t\n");
     assert!(bivouac.told(&["events", "--format", "{{.type}}", "j"]).0.contains("Started\n"));
+    let told = |arguments: &[&str]| bivouac.told(arguments).0;
+    assert_eq!(told(&["volume", "ls", "--format", "{{.name}}"]), "data\n");
+    assert_eq!(told(&["stats", "--format", "{{.id}}", "t"]), format!("{id}/t\n"));
+    assert!(told(&["fs", "ls", "--format", "{{.name}} {{.mode}}", "j"]).contains("alloc 0777\n"));
+    assert_eq!(told(&["action", "--format", "{{.name}}", "t"]), "");
+    assert_eq!(told(&["action", "--json", "t"]), "[]\n");
     let (_, stderr, code) = bivouac.told(&["ps", "--format", "{{.nothing}}"]);
     assert!(code == Some(125) && stderr.contains("--format"), "{stderr}");
     // Ids by their unique beginning; the beginning of two is refused with both.
@@ -230,6 +236,71 @@ fn what_we_say_ourselves_is_json_where_that_is_asked_for() {
     let (stdout, said, code) = json(&["run", "--quiet", file.to_str().unwrap()]);
     let ours = said.iter().filter(|report| report["task"] == "t").count();
     assert_eq!((stdout.as_str(), ours, code), ("out\nout\n", 0, Some(3)));
+}
+
+/// What bash, with our script, makes of a line whose last word is completed.
+fn completed(bivouac: &Bivouac, line: &str) -> String {
+    const ASK: &str = r#"
+        source <("$B" completion bash) || exit 9
+        bivouac() { "$B" "$@"; }
+        read -ra COMP_WORDS <<< "bivouac --state-dir $STATE $1"
+        [[ "$1" == *" " ]] && COMP_WORDS+=("")
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        compopt() { :; }
+        _bivouac_names bivouac "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+        echo "${COMPREPLY[*]}""#;
+    let mut bash = std::process::Command::new("bash");
+    bash.args(["-c", ASK, "bash", line]).env("B", env!("CARGO_BIN_EXE_bivouac")).env("STATE", &bivouac.state);
+    let output = bash.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// What a person sees who presses the tabulator behind the beginning of a name.
+fn at_a_terminal(bivouac: &Bivouac) -> Option<String> {
+    let mut bash = std::process::Command::new("script");
+    bash.args(["--quiet", "--return", "--command", "bash --norc --noprofile -i", "/dev/null"]);
+    let mut bash = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+    let keys = format!(
+        "bivouac() {{ {} \"$@\"; }}; source <(bivouac completion bash); export BIVOUAC_STATE_DIR={}\nbivouac logs uni\t\nexit\n",
+        env!("CARGO_BIN_EXE_bivouac"),
+        bivouac.state.display()
+    );
+    std::io::Write::write_all(&mut bash.stdin.take().unwrap(), keys.as_bytes()).unwrap();
+    Some(String::from_utf8_lossy(&bash.wait_with_output().unwrap().stdout).into_owned())
+}
+
+#[test]
+fn names_complete_in_bash() {
+    let Some(bivouac) = Bivouac::new("completion") else { return };
+    let (id, stderr, code) = bivouac.told(&["run", "-d", "--name", "unique", "--", "/bin/echo", "it ran"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(bivouac.told(&["volume", "create", "data", "dates", "other"]).2, Some(0));
+    let id = id.trim();
+    for (line, expected) in [
+        ("logs uni", "unique"),
+        (&format!("stop {}", id.get(..8).unwrap()), id),
+        ("logs --task u", "unique"),
+        ("exec un", "unique"),
+        ("volume rm da", "data dates"),
+        ("volume rm other d", "data dates"),
+        ("cp u", "unique:"),
+        ("logs nothing", ""),
+        ("logs --tai", "--tail"),
+        ("vol", "volume"),
+    ] {
+        assert_eq!(completed(&bivouac, line), expected, "{line}");
+    }
+    let all = completed(&bivouac, "stop ");
+    assert!(all.contains("unique") && all.contains(id) && !all.contains("data"), "{all}");
+    match at_a_terminal(&bivouac) {
+        Some(shown) => assert!(shown.contains("it ran"), "{shown}"),
+        None => println!("SKIPPED: names_complete_in_bash: no script(1), no terminal"),
+    }
+    support::wait_for("gc", || {
+        bivouac.told(&["gc"]);
+        (std::fs::read_dir(bivouac.state.join("state")).unwrap().count() == 0).then_some(())
+    });
 }
 
 #[test]

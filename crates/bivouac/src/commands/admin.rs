@@ -55,12 +55,12 @@ pub(super) fn volume(cli: &Cli, volume: &Volume) -> Result<u8> {
                 volumes::create(&home, name)?;
             }
         }
-        VolumeCommand::Ls { json } => {
+        VolumeCommand::Ls { written } => {
             let rows: Vec<_> = volumes::list(&home)?
                 .into_iter()
                 .map(|name| (home.volumes().join(&name).display().to_string(), name))
                 .collect();
-            return ui::volumes(&rows, *json);
+            return ui::volumes(&rows, written.form());
         }
         VolumeCommand::Rm { names } => {
             for name in names {

@@ -16,8 +16,8 @@ pub(super) fn fs(cli: &Cli, fs: &Fs) -> Result<u8> {
         Ok(Files::open(&home.alloc_dir(&entry.state.id))?)
     };
     match &fs.command {
-        FsCommand::Ls { json, what, path } => ui::entries(&open(what)?.list(path)?, *json),
-        FsCommand::Stat { json, what, path } => ui::entries(&[open(what)?.stat(path)?], *json),
+        FsCommand::Ls { written, what, path } => ui::entries(&open(what)?.list(path)?, written.form()),
+        FsCommand::Stat { written, what, path } => ui::entries(&[open(what)?.stat(path)?], written.form()),
         FsCommand::Cat { what, path } => {
             ui::copy(open(what)?.read(path)?)?;
             Ok(0)

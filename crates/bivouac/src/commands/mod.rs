@@ -11,7 +11,7 @@ mod tasks;
 mod top;
 
 use crate::cli::{Cli, Command, Disk, Job, JobCommand, Variables};
-use crate::ui;
+use crate::{complete, ui};
 use anyhow::{Context, Result};
 use bivouac_driver::engine::{Engine, Places};
 use bivouac_driver::options::Value;
@@ -56,6 +56,7 @@ pub(crate) fn run(cli: Cli) -> Result<u8> {
         Command::Volume(volume) => admin::volume(&cli, volume),
         Command::Gc => admin::gc(&cli),
         Command::Completion { shell } => Ok(ui::completion(*shell)),
+        Command::Complete { words } => ui::lines(&complete::candidates(words)),
         Command::Man => ui::man(),
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn stats(cli: &Cli, stats: &Stats) -> Result<u8> {
             Err(error) => return Err(error.context(id.clone())),
         }
     }
-    ui::figures(&rows, stats.json)
+    ui::figures(&rows, stats.written.form())
 }
 
 /// So many shims are asked at once: most of asking one is waiting until it runs.
@@ -64,5 +64,5 @@ pub(super) fn events(cli: &Cli, events: &Events) -> Result<u8> {
         }
     }
     rows.sort_by_key(|(_, event)| event.at);
-    ui::events(&rows, events.json, events.format.as_deref())
+    ui::events(&rows, events.written.form())
 }

@@ -3,7 +3,7 @@
 use super::run::attach;
 use super::{engine, home};
 use crate::adhoc;
-use crate::cli::{Action, Cli, Exec, Listing, Restart, Signal, Stop};
+use crate::cli::{Action, Cli, Exec, Form, Listing, Restart, Signal, Stop};
 use crate::rows::{AllocRow, JobRow, TaskRow};
 use crate::ui;
 use anyhow::{Context, Result, bail};
@@ -22,15 +22,12 @@ pub(super) fn ps(cli: &Cli, listing: &Listing) -> Result<u8> {
     let home = home(cli)?;
     loop {
         let (rows, foreign) = rows(&home, listing)?;
-        if let Some(template) = &listing.format {
-            return ui::lines(&crate::format::rows(template, &rows)?);
-        }
         let jobs = jobs(&home)?;
         if !listing.watch {
-            return ui::processes(&rows, &foreign, &jobs, listing.json);
+            return ui::processes(&rows, &foreign, &jobs, listing.written.form());
         }
         ui::clear();
-        ui::processes(&rows, &foreign, &jobs, false)?;
+        ui::processes(&rows, &foreign, &jobs, Form::Table)?;
         std::thread::sleep(Duration::from_secs(1));
     }
 }
@@ -132,8 +129,7 @@ pub(super) fn action(cli: &Cli, action: &Action) -> Result<u8> {
     let plan = entry.keep.plan()?;
     let Some(task) = plan.allocation.tasks.get(index) else { bail!("no task {:?}", action.task) };
     let Some(name) = &action.action else {
-        task.actions.iter().for_each(|action| ui::line(&action.name));
-        return Ok(0);
+        return ui::actions(&task.actions, action.written.form());
     };
     let Some(found) = task.actions.iter().find(|action| action.name == *name) else {
         let known: Vec<&str> = task.actions.iter().map(|action| action.name.as_str()).collect();

@@ -58,7 +58,7 @@ fn wanted() -> Result<Wanted> {
             "--check" => wanted.extent = Extent::Check,
             "--runner" => wanted.extent = Extent::Runner,
             // The shape of everything, in a fraction of the time; its figures say little.
-            "--smoke" => (wanted.scale, wanted.effort) = (20, Effort { rounds: 1, runs: 8 }),
+            "--smoke" => (wanted.scale, wanted.effort) = (20, Effort { rounds: 3, runs: 8 }),
             other => bail!(
                 "the benchmark knows --rounds, --runs, --out, --check, --runner and --smoke, not `{other}`"
             ),

@@ -38,9 +38,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         ("BIVOUAC_PARSER", at("parse_loop")),
         ("BIVOUAC_OWN_MOUNTS", "yes".to_owned()),
     ];
-    if arguments == ["--vm"] {
+    if let Some((word, rest)) = arguments.split_first()
+        && word == "--vm"
+    {
+        // The guest's script hands on one word.
+        let form = match rest {
+            [] => "",
+            [one] => one.as_str(),
+            _ => anyhow::bail!("`cargo xtask bench --vm` takes one word more, as `--smoke`"),
+        };
         let suite = Suite::program("benchmark", program, workspace.root.join("benches"));
-        return test::in_the_machine(&workspace, &suite, &settings);
+        return test::in_the_machine(&workspace, &suite, form, &settings);
     }
     shell::run(
         Command::new("unshare")

@@ -150,14 +150,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs one program that ends as suites do in the cgroup v2 machine.
+/// Runs one program that ends as suites do in the cgroup v2 machine, with one word as its argument or none.
 pub(crate) fn in_the_machine(
     workspace: &Workspace,
     suite: &Suite,
+    word: &str,
     settings: &[(&str, String)],
 ) -> Result<()> {
     let folder = workspace.target.join("test-logs/vm-program");
-    let count = vm::run(workspace, &[(suite, "")], &folder, settings);
+    let count = vm::run(workspace, &[(suite, word)], &folder, settings);
     say(format!("logs: {}", folder.display()));
     if count.failed > 0 {
         bail!("{} failed in the virtual machine", suite.name);

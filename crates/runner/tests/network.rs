@@ -295,9 +295,50 @@ fn plugins_that_misbehave_are_named_and_leave_nothing() {
     }
 }
 
+/// A plugin that has no address now may have one when what its first try left is gone.
+///
+/// Covers: W46
+#[test]
+fn a_refused_attachment_is_cleaned_up_and_tried_again_and_others_are_not() {
+    if !in_own_network("a_refused_attachment_is_cleaned_up_and_tried_again_and_others_are_not") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let answer =
+        r#"{"interfaces":[{"name":"eth0","sandbox":"%s"}],"ips":[{"address":"10.0.0.2/24","interface":0}]}"#;
+    let attempts = |refused: u32, garbage: &str| {
+        let _ = std::fs::remove_file(&log);
+        let script = format!(
+            "cat >/dev/null; echo $CNI_COMMAND >>{log}; [ $CNI_COMMAND = DEL ] && exit 0\n\
+             [ $(grep -c ADD {log}) -le {refused} ] && {{ {garbage} }}\nprintf '{answer}' $CNI_NETNS",
+            log = log.display()
+        );
+        let settings = scripted(folder.path(), &script);
+        let planned = plan(&wish("alloc-j", Mode::Cni("odd".into()), &[]), &settings).unwrap();
+        let attached = set_up(&planned, &settings);
+        let calls = std::fs::read_to_string(&log).unwrap().replace('\n', " ");
+        if let Ok(attached) = &attached {
+            tear_down(attached, &settings).unwrap();
+        }
+        (attached.map(|_| ()).map_err(|error| error.to_string()), calls)
+    };
+    let no_room = r#"echo '{"code":11,"msg":"no room"}'; exit 1;"#;
+    assert_eq!(attempts(0, no_room), (Ok(()), "ADD ".into()));
+    assert_eq!(attempts(2, no_room), (Ok(()), "ADD DEL ADD DEL ADD ".into()));
+    let (given_up, calls) = attempts(9, no_room);
+    assert!(given_up.unwrap_err().contains("no room"));
+    // The last one is the network's own, which is taken down as a whole.
+    assert_eq!(calls, "ADD DEL ADD DEL ADD DEL DEL ");
+    // What makes no sense the first time makes none the second.
+    let (refused, calls) = attempts(9, "echo garbage; exit 0;");
+    assert!(refused.unwrap_err().contains("cannot be used"));
+    assert_eq!(calls, "ADD DEL DEL ");
+}
+
 /// The environment of a plugin is the specification's and nothing else: no word of a job or of the caller reaches it.
 ///
-/// Covers: CVE-2025-23266, Z26
+/// Covers: CVE-2025-23266, Z26, W46
 #[test]
 fn a_plugin_sees_only_its_own_environment() {
     if !in_own_network("a_plugin_sees_only_its_own_environment") {

@@ -109,7 +109,11 @@ pub(super) fn run(call: &Call<'_>, input: &Value) -> Result<Value, CniError> {
     let status = child.wait().map_err(call.io("cannot be waited for"))?;
     let (stdout, stderr) = answered?;
     if status.success() {
-        return answer(call, &stdout);
+        let unusable = |text| CniError::Answer { plugin: call.plugin.to_owned(), text };
+        return match call.verb {
+            Verb::Add => answer(&stdout).map_err(unusable),
+            Verb::Remove => Ok(Value::Object(serde_json::Map::new())),
+        };
     }
     let verb = match call.verb {
         Verb::Add => "add",
@@ -118,7 +122,9 @@ pub(super) fn run(call: &Call<'_>, input: &Value) -> Result<Value, CniError> {
     let text = complaint(&stdout).unwrap_or_else(|| {
         let said = String::from_utf8_lossy(&stderr);
         let said = said.trim();
-        if said.is_empty() { status.to_string() } else { said.chars().take(500).collect() }
+        // Words of a stranger for somebody's terminal.
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        if said.is_empty() { status.to_string() } else { said.chars().map(plain).take(500).collect() }
     });
     Err(CniError::Refused { plugin: call.plugin.to_owned(), verb, text })
 }
@@ -195,24 +201,24 @@ fn hear(stream: &OwnedFd, said: &mut Vec<u8>) -> bool {
     false
 }
 
-fn answer(call: &Call<'_>, stdout: &[u8]) -> Result<Value, CniError> {
-    let unusable = |text: String| CniError::Answer { plugin: call.plugin.to_owned(), text };
-    if call.verb == Verb::Remove || stdout.trim_ascii().is_empty() {
+/// What a plugin printed that ended with success: an object, an empty one where it has nothing to say.
+pub(super) fn answer(stdout: &[u8]) -> Result<Value, String> {
+    if stdout.trim_ascii().is_empty() {
         return Ok(Value::Object(serde_json::Map::new()));
     }
-    let value: Value = serde_json::from_slice(stdout).map_err(|error| unusable(error.to_string()))?;
+    let value: Value = serde_json::from_slice(stdout).map_err(|error| error.to_string())?;
     if !value.is_object() {
-        return Err(unusable("it is not an object".into()));
+        return Err("it is not an object".into());
     }
     // An error object although it ended with success.
     match complaint(stdout) {
-        Some(text) => Err(unusable(text)),
+        Some(text) => Err(text),
         None => Ok(value),
     }
 }
 
 /// The text of an error object.
-fn complaint(stdout: &[u8]) -> Option<String> {
+pub(super) fn complaint(stdout: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(stdout).ok()?;
     let code = value.get("code")?.as_u64().filter(|code| *code != 0)?;
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -242,6 +248,19 @@ mod tests {
             patience: Duration::from_millis(500),
         };
         run(&call, &serde_json::json!({}))
+    }
+
+    #[test]
+    fn what_a_failed_plugin_says_is_plain_text() {
+        let folder = tempfile::tempdir().unwrap();
+        for script in [
+            r"printf 'no \033[31mroom\nat all' >&2; exit 1",
+            r#"printf '{"code":7,"msg":"no \\u001b[31mroom\\nat all"}'; exit 1"#,
+        ] {
+            let text = run_script(folder.path(), script).unwrap_err().to_string();
+            assert!(text.contains("no ") && text.contains("[31mroom"), "{text}");
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
     }
 
     /// Covers: 4-network

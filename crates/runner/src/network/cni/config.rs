@@ -117,6 +117,7 @@ fn chain(mut map: Map<String, Value>) -> Result<Chain, String> {
 mod tests {
     use super::*;
 
+    /// Covers: W44
     #[test]
     fn the_bridge_as_a_snapshot() {
         let mut settings = Settings::default();
@@ -127,7 +128,7 @@ mod tests {
         assert!(text.contains(r#""hairpinMode":true"#) && text.contains(r#"quo\"ted"#), "{text}");
     }
 
-    /// Covers: Z26
+    /// Covers: Z26, W46
     #[test]
     fn all_formats_are_found_by_name() {
         let dir = tempfile::tempdir().unwrap();

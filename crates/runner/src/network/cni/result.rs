@@ -130,7 +130,7 @@ fn check_name(name: &str) -> Result<(), String> {
     let bad = name.is_empty()
         || name.len() > 15
         || name.contains(['/', ':'])
-        || name.contains(char::is_whitespace)
+        || name.contains(|c: char| c.is_whitespace() || c.is_control())
         || matches!(name, "." | "..");
     if bad { Err(format!("{name:?} cannot be an interface")) } else { Ok(()) }
 }
@@ -163,6 +163,7 @@ mod tests {
         Outcome::read(answer, Path::new(HERE))
     }
 
+    /// Covers: W46
     #[test]
     fn the_first_interface_with_an_address_wins() {
         let outcome = read(json!({
@@ -212,6 +213,8 @@ mod tests {
             (json!({ "interfaces": [{ "name": "eth0", "sandbox": HERE }] }), "no address"),
             (with("../x", HERE, "10.0.0.2/24"), "interface"),
             (with("a-name-of-16-bytes", HERE, "10.0.0.2/24"), "interface"),
+            (with("a\0b", HERE, "10.0.0.2/24"), "interface"),
+            (with("a\u{1b}[31m", HERE, "10.0.0.2/24"), "interface"),
             (with("eth0", HERE, "0.0.0.0/0"), "not an address"),
             (with("eth0", HERE, "10.0.0.2"), "not an address"),
             (with("eth0", HERE, "fd00::1/129"), "not an address"),

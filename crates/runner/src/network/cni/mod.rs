@@ -7,6 +7,8 @@
 mod call;
 pub mod chain;
 pub mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod result;
 
 pub use result::{Interface, Outcome, Resolver};

@@ -103,7 +103,7 @@ fn measure(nomad: &Path, dist: &Path, size: Size, page: &mut Page) {
     say("a root on disk");
     root(&agent, page);
     say("a crowd");
-    for driver in [EXEC, OWN_LOGS] {
+    for driver in [MOCK, EXEC, OWN_LOGS] {
         crowd(&agent, driver, size, page);
     }
     agent.stop();

@@ -9,6 +9,7 @@
 mod agent;
 mod api;
 mod bridge;
+mod collectors;
 mod compliance;
 mod configuration;
 mod face;
@@ -50,6 +51,15 @@ pub(crate) fn real_plugin() -> (PathBuf, PathBuf) {
         )
     };
     BUILT.get_or_init(build).clone()
+}
+
+/// The program as users get it, and the shim.
+pub(crate) fn bivouac() -> (PathBuf, PathBuf) {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let profile = BUILT.get_or_init(|| {
+        built(&["-p", "bivouac", "--bin", "bivouac", "-p", "bivouac-shim", "--bin", "bivouac-shim"])
+    });
+    (profile.join("bivouac"), profile.join("bivouac-shim"))
 }
 
 /// Builds what asking for this test alone does not; the directory in which it lies.

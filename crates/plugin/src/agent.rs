@@ -5,6 +5,7 @@ use crate::base;
 use crate::engine::Bivouac;
 use crate::name::DriverName;
 use crate::options::{Kind, Opt};
+use crate::request::PRIVATE;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -62,8 +63,21 @@ pub trait Machine {
     /// The files of a plugin directory; `None` if there is no such directory.
     fn plugins(&self, directory: &Path) -> Option<Vec<(String, PluginFile)>>;
 
-    /// Nomad's log collectors of tasks that run in Bivouac: process and task.
+    /// Nomad's log collectors of tasks that Bivouac runs or ran: process and task.
     fn collectors(&self) -> Vec<(i32, String)>;
+}
+
+/// Whether a task was ever started by Bivouac in this allocation's directory, which the client keeps until it collects
+/// the allocation.
+pub fn ran_here(allocation: &Path, task: &str) -> bool {
+    allocation.join(format!("{PRIVATE}{task}")).is_dir()
+}
+
+/// Who writes the logs of a driver's tasks.
+#[derive(Clone, Copy, PartialEq)]
+enum Collector {
+    Nomad,
+    Bivouac,
 }
 
 /// Looks at a configuration, given as the agent's blocks: a block is a list with an object for each time it stands
@@ -76,11 +90,11 @@ pub fn findings(agent: &Value, machine: &dyn Machine) -> Vec<Finding> {
         found.push(note(format!("there is no plugin_dir {} on this machine", directory.display())));
     }
     let blocks: Vec<Block<'_>> = Block::all(agent);
-    let mut collects = false;
-    for block in &blocks {
-        collects |= block.look(listed.as_deref(), &blocks, agent, &mut found);
-    }
-    for (pid, task) in if collects { machine.collectors() } else { Vec::new() } {
+    let ours = blocks.iter().filter_map(|block| block.look(listed.as_deref(), &blocks, agent, &mut found));
+    let ours: Vec<Collector> = ours.collect();
+    // Where some drivers still have Nomad's collectors, it is theirs that run.
+    let left = !ours.is_empty() && ours.iter().all(|collector| *collector == Collector::Bivouac);
+    for (pid, task) in if left { machine.collectors() } else { Vec::new() } {
         found.push(note(format!(
             "process {pid} is Nomad's log collector of the task {task}, begun before log_collection was changed: it goes on for \
              ever; end it when the task is over"
@@ -145,14 +159,14 @@ impl<'a> Block<'a> {
         DriverName::from_args(&args).map_err(|error| error.to_string())
     }
 
-    /// Tells whether it is one of ours that writes logs itself.
+    /// Tells who writes the logs if it is one of ours that serves.
     fn look(
         &self,
         listed: Option<&[(String, PluginFile)]>,
         blocks: &[Block<'_>],
         agent: &Value,
         found: &mut Vec<Finding>,
-    ) -> bool {
+    ) -> Option<Collector> {
         let label = self.label;
         let file = listed.and_then(|files| files.iter().find(|(name, _)| name == label));
         match (file, listed) {
@@ -171,7 +185,7 @@ impl<'a> Block<'a> {
             ))),
             (Some((_, PluginFile::Other)) | None, _) => {}
         }
-        false
+        None
     }
 
     /// Where the directory cannot be looked at.
@@ -204,7 +218,12 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn look_at_ours(&self, blocks: &[Block<'_>], agent: &Value, found: &mut Vec<Finding>) -> bool {
+    fn look_at_ours(
+        &self,
+        blocks: &[Block<'_>],
+        agent: &Value,
+        found: &mut Vec<Finding>,
+    ) -> Option<Collector> {
         let label = self.label;
         let checked = self.name().and_then(|name| {
             let options = all_options();
@@ -217,7 +236,7 @@ impl<'a> Block<'a> {
             Ok(checked) => checked,
             Err(why) => {
                 found.push(wrong(format!("plugin {label:?}: {why}; the whole agent does not start with it")));
-                return false;
+                return None;
             }
         };
         let name = name.as_str();
@@ -239,7 +258,7 @@ impl<'a> Block<'a> {
                  chroot_env = {{ \"/nonexistent\" = \"/\" }} in the block client"
             )));
         }
-        settings.collects()
+        Some(if settings.collects() { Collector::Bivouac } else { Collector::Nomad })
     }
 }
 
@@ -380,6 +399,13 @@ mod tests {
             &block("bivouac", &json!({"log_collection": "bivouac"})),
             Weight::Note,
             "process 42 is Nomad's log collector of the task a/web",
+        );
+        let files = [("bivouac", OURS), ("other", OURS)];
+        let mut agent = block("bivouac", &json!({"log_collection": "bivouac"}));
+        agent["plugin"][0]["other"] = json!([{}]);
+        assert!(
+            said(&files, &agent).iter().all(|(weight, _)| *weight == Weight::Fine),
+            "it may well be the other driver's"
         );
     }
 }

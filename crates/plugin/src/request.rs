@@ -26,7 +26,7 @@ pub struct Around<'a> {
 
 /// What the name of a task's private directory begins with, in the allocation's directory. Where another task of the
 /// group has just that name, the directory is not root's alone, and the start is refused.
-const PRIVATE: &str = ".bivouac-";
+pub(crate) const PRIVATE: &str = ".bivouac-";
 
 /// The drivers whose tasks the client itself refuses to run as root.
 const CHECKED_BY_CLIENT: [&str; 3] = ["exec", "java", "qemu"];

@@ -3,7 +3,7 @@
 use crate::ui;
 use anyhow::{Context, Result, ensure};
 use bivouac_driver::engine::{Engine, Places};
-use bivouac_plugin::agent::{Machine, PluginFile, Weight, findings};
+use bivouac_plugin::agent::{Machine, PluginFile, Weight, findings, ran_here};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -67,18 +67,19 @@ impl Machine for ThisMachine {
     }
 
     fn collectors(&self) -> Vec<(i32, String)> {
-        // Without root, or where no task ever ran, there is nothing to say.
-        let Ok(runs) = Engine::new(Places::usual()).and_then(|engine| engine.list()) else {
-            return Vec::new();
-        };
+        // Without root, or where no task ever ran, there are none of running tasks.
+        let runs = Engine::new(Places::usual()).and_then(|engine| engine.list()).unwrap_or_default();
         let tasks: BTreeSet<&str> = runs.iter().filter_map(|id| Some(id.rsplit_once('/')?.0)).collect();
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let collectors = processes.filter_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-            let is_one = line.split(|byte| *byte == 0).nth(1) == Some(b"logmon");
-            let task = collected(&entry.path()).filter(|task| is_one && tasks.contains(task.as_str()))?;
-            Some((pid, task))
+            if line.split(|byte| *byte == 0).nth(1) != Some(b"logmon") {
+                return None;
+            }
+            let (allocation, task) = collected(&entry.path())?;
+            let id = format!("{}/{task}", allocation.file_name()?.to_str()?);
+            (tasks.contains(id.as_str()) || ran_here(&allocation, &task)).then_some((pid, id))
         });
         collectors.collect()
     }
@@ -88,12 +89,16 @@ fn this() -> Option<PathBuf> {
     std::fs::canonicalize(std::env::current_exe().ok()?).ok()
 }
 
-/// `<allocation>/<task>` of a collector: it holds the task's pipes open.
-fn collected(process: &Path) -> Option<String> {
+/// The allocation's directory and the task of a collector: it holds the task's pipes open, and once nobody writes to
+/// them any more, only the files that it has written.
+fn collected(process: &Path) -> Option<(PathBuf, String)> {
     let open = std::fs::read_dir(process.join("fd")).ok()?.flatten();
     open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).find_map(|path| {
-        let task = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".stdout.fifo")?.to_owned();
-        let allocation = path.ancestors().nth(3)?.file_name()?.to_str()?.to_owned();
-        Some(format!("{allocation}/{task}"))
+        let name = path.file_name()?.to_str()?;
+        let pipe = || name.strip_prefix('.')?.strip_suffix(".stdout.fifo");
+        let file = || name.rsplit_once('.')?.0.strip_suffix(".stdout");
+        let task = pipe().or_else(file)?.to_owned();
+        // `<allocation>/alloc/logs/<name>`
+        Some((path.ancestors().nth(3)?.to_path_buf(), task))
     })
 }

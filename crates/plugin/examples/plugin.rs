@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     bivouac_plugin::serve(bivouac_plugin::engine::Bivouac::new, &args)
 }

@@ -23,7 +23,7 @@ const STARTER: i32 = 3;
 /// Exit status of a wrong use, as in sysexits.h.
 const USAGE: u8 = 64;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let rest: Vec<OsString> = arguments.collect();

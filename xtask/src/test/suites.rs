@@ -11,6 +11,8 @@ use std::process::Stdio;
 const IN_THE_MACHINE: [&str; 5] =
     ["bivouac-cgroup", "bivouac-sandbox", "bivouac-shim", "bivouac-driver", "bivouac"];
 
+/// The room of the Nomad face.
+const PLUGIN: &str = "bivouac-plugin";
 /// The suite on a real Nomad.
 const NOMAD: &str = "bivouac-plugin::nomad";
 /// Programs that try to get out: an emulated machine would need an hour for all of them.
@@ -119,6 +121,9 @@ pub(crate) fn build(workspace: &Workspace, packages: &[String]) -> Result<Vec<Su
             .args(shim)
             .current_dir(&workspace.root),
     )?;
+    if packages.is_empty() || packages.iter().any(|name| name == PLUGIN) {
+        older(workspace)?;
+    }
     let output = shell::cargo()
         .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
         .args(&chosen)
@@ -133,6 +138,17 @@ pub(crate) fn build(workspace: &Workspace, packages: &[String]) -> Result<Vec<Su
         text.lines().filter_map(|line| suite(workspace, line).transpose()).collect::<Result<Vec<_>>>()?;
     suites.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(suites)
+}
+
+/// The plugin and the shim of the version before, for the tests of upgrades in the machine that has no cargo.
+fn older(workspace: &Workspace) -> Result<()> {
+    shell::run(
+        shell::cargo()
+            .args(["build", "--package", PLUGIN, "--package", "bivouac-shim"])
+            .args(["--example", "older_plugin", "--example", "older_shim"])
+            .args(["--features", "bivouac-plugin/older,bivouac-shim/older"])
+            .current_dir(&workspace.root),
+    )
 }
 
 /// One line of cargo's messages; none if it announces something else than a test program.

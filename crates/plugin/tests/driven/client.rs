@@ -24,6 +24,41 @@ fn shim() -> PathBuf {
     shim
 }
 
+/// What is installed on a host: a plugin, and the shim that lies beside it.
+pub(crate) struct Release {
+    plugin: PathBuf,
+    shim: PathBuf,
+}
+
+impl Release {
+    /// Of this build.
+    pub(crate) fn today() -> Release {
+        Release { plugin: profile().join("examples/plugin"), shim: shim() }
+    }
+
+    /// Of this build but for the version of the protocol between the two, which is the one before. The machine without
+    /// cargo finds it built.
+    pub(crate) fn older() -> Release {
+        if std::env::var_os("BIVOUAC_TEST_LANE").is_none_or(|lane| lane != "vm") {
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let features = "bivouac-plugin/older,bivouac-shim/older";
+            let built = Command::new(cargo)
+                .args(["build", "--quiet", "-p", "bivouac-plugin", "-p", "bivouac-shim"])
+                .args(["--example", "older_plugin", "--example", "older_shim", "--features", features])
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .status();
+            assert!(built.is_ok_and(|status| status.success()), "the older programs do not build");
+        }
+        let example = |name| profile().join("examples").join(name);
+        Release { plugin: example("older_plugin"), shim: example("older_shim") }
+    }
+
+    /// Its plugin with the shim of another: an upgrade that was done by half.
+    pub(crate) fn with_shim_of(self, other: Release) -> Release {
+        Release { shim: other.shim, ..self }
+    }
+}
+
 /// A launched plugin.
 pub(crate) struct Plugin {
     child: Child,
@@ -49,11 +84,16 @@ impl Plugin {
     }
 
     pub(crate) async fn launch_only(name: &str) -> Plugin {
-        let mut child = Command::new(profile().join("examples/plugin"))
+        Plugin::launch_of(&Release::today(), name).await
+    }
+
+    /// Launches the one of a release.
+    pub(crate) async fn launch_of(release: &Release, name: &str) -> Plugin {
+        let mut child = Command::new(&release.plugin)
             .args(["--name", name])
             .env(COOKIE.0, COOKIE.1)
             .env("PLUGIN_PROTOCOL_VERSIONS", "2")
-            .env("BIVOUAC_SHIM", shim())
+            .env("BIVOUAC_SHIM", &release.shim)
             .env("OF_THE_AGENT", "seen")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

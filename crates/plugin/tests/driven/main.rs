@@ -9,6 +9,7 @@ mod house;
 mod logs;
 mod recovery;
 mod starts;
+mod upgrade;
 
 /// Runs a test on one thread, and no longer than allowed.
 fn test(body: impl Future<Output = ()>) {

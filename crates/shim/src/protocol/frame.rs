@@ -7,10 +7,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The version that this build speaks.
-///
 /// 1: the first. 2: a launch may ask for log files.
-pub const VERSION: u16 = 2;
+const NEWEST: u16 = 2;
+/// The version that this build speaks.
+pub const VERSION: u16 = if cfg!(feature = "older") { NEWEST - 1 } else { NEWEST };
 /// Bytes before the body.
 pub const HEADER: usize = 6;
 /// The largest body of the first frame on the starter's socket, which carries a whole sandbox.

@@ -4,7 +4,7 @@
 #   guest.sh FOLDER
 #
 # FOLDER is shared with the host and writable. It holds `suites`: one line per suite, tab-separated: name, seconds
-# allowed, working directory, test binary, part of its tests. Written: NAME.log per suite, `results` (name, tab, exit status, tab,
+# allowed, working directory, test binary, parts of its tests. Written: NAME.log per suite, `results` (name, tab, exit status, tab,
 # seconds), `machine` (what this guest is), and, at the very end, `done`. A host that finds no `done` knows that the
 # guest died on the way.
 set -u
@@ -69,7 +69,7 @@ tab=$(printf '\t')
 while IFS="$tab" read -r name seconds cwd binary part; do
     [ -n "$name" ] || continue
     before=$(cut -d. -f1 /proc/uptime)
-    ( cd "$cwd" && exec timeout -k 10 "$seconds" "$binary" --show-output ${part:+"$part"} ) >"$folder/$name.log" 2>&1 </dev/null
+    ( cd "$cwd" && exec timeout -k 10 "$seconds" "$binary" --show-output $part ) >"$folder/$name.log" 2>&1 </dev/null
     status=$?
     after=$(cut -d. -f1 /proc/uptime)
     printf '%s\t%s\t%s\n' "$name" "$status" "$((after - before))" >>"$folder/results"

@@ -46,16 +46,17 @@ fn a_first_process_that_cannot_hear_a_signal_is_named_as_the_reason() {
     test(async {
         let house = House::new();
         let plugin = Plugin::launch("bivouac", json!({})).await;
-        for (options, expected) in [
-            (json!({"command": "/bin/sleep", "args": ["1000"]}), Some("init = true")),
-            (json!({"command": "/bin/sleep", "args": ["1000"], "init": true}), None),
+        // It ends by itself where it hears the signal: only then may the time be long.
+        for (options, grace, expected) in [
+            (json!({"command": "/bin/sleep", "args": ["1000"]}), 500, Some("init = true")),
+            (json!({"command": "/bin/sleep", "args": ["1000"], "init": true}), 60_000, None),
         ] {
             let task = house.task();
             let mut config = task.config("00000001", &options);
             (config.stdout_path, config.stderr_path) = (String::new(), String::new());
             let id = config.id.clone();
             plugin.start(config).await.unwrap();
-            plugin.stop(&id, "SIGTERM", Duration::from_millis(500)).await.unwrap();
+            plugin.stop(&id, "SIGTERM", Duration::from_millis(grace)).await.unwrap();
             let ended = plugin.wait(&id).await.unwrap();
             match expected {
                 Some(words) => {

@@ -6,14 +6,15 @@
 mod client;
 mod ends;
 mod house;
+mod life;
 mod logs;
 mod recovery;
 mod starts;
 mod upgrade;
 
-/// Runs a test on one thread, and no longer than allowed.
+/// Runs a test on one thread, and no longer than allowed; the emulated machine may be slow.
 fn test(body: impl Future<Output = ()>) {
-    const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(300);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { tokio::time::timeout(LIMIT, body).await.expect("in time") });
     runtime.shutdown_background();

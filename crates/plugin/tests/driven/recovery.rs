@@ -72,6 +72,7 @@ fn a_start_that_comes_again_after_a_crash_ends_what_the_first_left() {
     });
 }
 
+/// Covers: 4-reboot
 #[test]
 fn handles_that_are_not_of_a_running_task_of_ours_signal_nobody() {
     if !can_run("handles_that_are_not_of_a_running_task_of_ours_signal_nobody") {
@@ -111,6 +112,12 @@ fn handles_that_are_not_of_a_running_task_of_ours_signal_nobody() {
         ] {
             let refused = other.recover(forged).await.unwrap_err();
             assert!(!refused.message().is_empty());
+        }
+        // The client's own state, cut off by a loss of power.
+        for length in 0..handle.driver_state.len() {
+            let driver_state = handle.driver_state.get(..length).unwrap().to_vec();
+            let refused = other.recover(pb::TaskHandle { driver_state, ..handle.clone() }).await.unwrap_err();
+            assert!(refused.message().contains("is not readable"), "{length} bytes: {refused}");
         }
         assert!(victim.try_wait().unwrap().is_none(), "a stranger was ended");
         assert_eq!(processes(task.groups.first().unwrap()).len(), 1, "the task was ended");

@@ -30,7 +30,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use watches::{About, Seen, Watches, exit};
+use watches::{About, Watches, exit};
 
 /// The driver under Nomad. Makes nothing outside of this process before it is told to serve.
 pub struct Bivouac {
@@ -120,9 +120,10 @@ impl Bivouac {
         for note in started.notes {
             self.watches.tell(&task.id, &about, note);
         }
-        self.watches.remember(&task.id, about, Seen::Nothing);
+        let state = rmp_serde::to_vec_named(&started.handle).map_err(failed)?;
         self.placements.watch(&engine, &task.id, &started.placed);
-        Ok(Started { state: rmp_serde::to_vec_named(&started.handle).map_err(failed)? })
+        self.watches.started(&task.id, about, started.client);
+        Ok(Started { state })
     }
 }
 
@@ -180,7 +181,7 @@ impl Engine for Bivouac {
         self.placements.watch(&engine, &task.id, &engine.placed(&task.id).unwrap_or_default());
         self.placements.show(&engine, &task.id);
         let about = About::new(&task.alloc_id, &task.name, &task.alloc_dir);
-        self.watches.remember(&task.id, about, Seen::UpToNow);
+        self.watches.recovered(&task.id, about);
         Ok(())
     }
 

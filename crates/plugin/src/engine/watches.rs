@@ -3,7 +3,7 @@
 use super::{failed, locked};
 use crate::face::{EngineError, EventSink, Exit, TaskEvent};
 use bivouac_driver::engine::{Engine, Standing, killed_by_stop, lack_of_memory};
-use bivouac_shim::client::{Happened, Watch};
+use bivouac_shim::client::{Client, Happened, Watch};
 use bivouac_shim::status::{self, Ending};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::{BTreeMap, HashMap};
@@ -30,18 +30,11 @@ impl About {
     }
 }
 
-/// Which kills for lack of memory have been told.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Seen {
-    /// None: the run has just begun.
-    Nothing,
-    /// Those that an earlier process has seen.
-    UpToNow,
-}
-
 struct Watched {
     about: About,
-    seen: Seen,
+    /// The connection over which this process started it, until somebody waits.
+    starter: Option<Client>,
+    /// How many kills for lack of memory have been told.
     told: u64,
     /// None until somebody waits.
     watch: Option<Watch>,
@@ -73,8 +66,18 @@ impl Watches {
         }
     }
 
-    pub(super) fn remember(&self, id: &str, about: About, seen: Seen) {
-        let watched = Watched { about, seen, told: 0, watch: None, over: None };
+    /// A run that this process has just started, over this connection.
+    pub(super) fn started(&self, id: &str, about: About, starter: Client) {
+        self.remember(id, about, Some(starter));
+    }
+
+    /// A run of an earlier process, which has told of all kills so far.
+    pub(super) fn recovered(&self, id: &str, about: About) {
+        self.remember(id, about, None);
+    }
+
+    fn remember(&self, id: &str, about: About, starter: Option<Client>) {
+        let watched = Watched { about, starter, told: 0, watch: None, over: None };
         locked(&self.all).insert(id.to_owned(), watched);
     }
 
@@ -84,19 +87,23 @@ impl Watches {
 
     /// A descriptor that becomes readable when something has happened.
     pub(super) fn watch(&self, engine: &Engine, id: &str) -> Result<OwnedFd, EngineError> {
-        // The end of a pipe that nobody writes to is readable for ever.
-        let over = || Ok(pipe_with(PipeFlags::CLOEXEC).map_err(failed)?.0);
-        let Standing::Alive(mut client) = engine.find(id)? else { return over() };
-        let known = client.state().map_err(failed)?.oom_kills;
+        let starter = locked(&self.all).get_mut(id).ok_or(EngineError::UnknownTask)?.starter.take();
+        // A further connection would cost the start two round trips.
+        let (watch, told) = match starter.and_then(|starter| starter.watch_oom(0).ok()) {
+            Some(watch) => (watch, 0),
+            None => {
+                let Standing::Alive(mut client) = engine.find(id)? else {
+                    // The end of a pipe that nobody writes to is readable for ever.
+                    return Ok(pipe_with(PipeFlags::CLOEXEC).map_err(failed)?.0);
+                };
+                let known = client.state().map_err(failed)?.oom_kills;
+                (client.watch_oom(known).map_err(failed)?, known)
+            }
+        };
+        let descriptor = watch.as_fd().try_clone_to_owned().map_err(failed)?;
         let mut all = locked(&self.all);
         let watched = all.get_mut(id).ok_or(EngineError::UnknownTask)?;
-        watched.told = match watched.seen {
-            Seen::Nothing => watched.told,
-            Seen::UpToNow => known,
-        };
-        let watch = client.watch_oom(watched.told).map_err(failed)?;
-        let descriptor = watch.as_fd().try_clone_to_owned().map_err(failed)?;
-        watched.watch = Some(watch);
+        (watched.told, watched.watch) = (told, Some(watch));
         Ok(descriptor)
     }
 

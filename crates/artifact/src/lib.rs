@@ -20,5 +20,6 @@ mod http;
 mod local;
 pub mod order;
 pub mod place;
+pub mod tls;
 mod tree;
 mod unpack;

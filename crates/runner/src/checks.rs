@@ -4,6 +4,7 @@
 //! the question ([`ask`]): it may wait for a network, and the supervisor must not. Between questions there is none.
 
 use crate::restart::Time;
+use bivouac_artifact::order::Certificates;
 use bivouac_shim::client::Session;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
@@ -24,7 +25,19 @@ pub enum Probe {
         door: Door,
         /// The request's head and body.
         request: String,
+        /// Https, if it is that.
+        #[serde(default)]
+        tls: Option<Tls>,
     },
+}
+
+/// Whom an https check believes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Whose certificates.
+    pub certificates: Certificates,
+    /// The name that a certificate must be for; the address that is asked unless given.
+    pub name: Option<String>,
 }
 
 /// A port that is asked: inside where the allocation has an address of its own, else on the host.
@@ -193,7 +206,8 @@ pub fn ask(errand: Errand, timeout: Duration) -> std::io::Result<Question> {
         // Nobody waits any more: the task has ended meanwhile.
         let _ = writer.write_all(&[byte]);
     };
-    std::thread::Builder::new().stack_size(128 * 1024).spawn(body)?;
+    // TLS has its keys and messages on the stack; a page that is not touched costs nothing.
+    std::thread::Builder::new().stack_size(512 * 1024).spawn(body)?;
     Ok(Question { answer })
 }
 
@@ -211,22 +225,34 @@ fn over_network(probe: &Probe, own: Option<IpAddr>, timeout: Duration) -> Health
     let well = match probe {
         Probe::Script(_) => return Health::Critical,
         Probe::Tcp(door) => TcpStream::connect_timeout(&door.address(own), timeout).map(|_| Health::Passing),
-        Probe::Http { door, request } => http(door.address(own), request, timeout),
+        Probe::Http { door, request, tls } => http(door.address(own), request, tls.as_ref(), timeout),
     };
     well.unwrap_or(Health::Critical)
 }
 
-fn http(address: SocketAddr, request: &str, timeout: Duration) -> std::io::Result<Health> {
-    const LONGEST_LINE: u64 = 8192;
+fn http(address: SocketAddr, request: &str, tls: Option<&Tls>, timeout: Duration) -> std::io::Result<Health> {
     let end = Instant::now() + timeout;
-    let left = || {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(std::io::Error::from(std::io::ErrorKind::TimedOut)) } else { Ok(left) }
-    };
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_write_timeout(Some(left()?))?;
+    let stream = TcpStream::connect_timeout(&address, timeout)?;
+    let left = end.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(std::io::ErrorKind::TimedOut.into());
+    }
+    stream.set_write_timeout(Some(left))?;
+    stream.set_read_timeout(Some(left))?;
+    match tls {
+        None => converse(stream, request),
+        Some(tls) => {
+            let name = tls.name.clone().unwrap_or_else(|| address.ip().to_string());
+            converse(bivouac_artifact::tls::client(stream, &name, tls.certificates)?, request)
+        }
+    }
+}
+
+/// Asks, and reads the answer's first line.
+fn converse(mut stream: impl Read + Write, request: &str) -> std::io::Result<Health> {
+    const LONGEST_LINE: u64 = 8192;
     stream.write_all(request.as_bytes())?;
-    stream.set_read_timeout(Some(left()?))?;
+    stream.flush()?;
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST_LINE)).read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
@@ -292,7 +318,11 @@ mod tests {
     fn answers_over_the_network() {
         let health = |probe: Probe| ask(Errand::Network(probe, None), 20 * SECOND).unwrap().take();
         let http = |words| {
-            health(Probe::Http { door: server(words), request: "GET / HTTP/1.1\r\nHost: x\r\n\r\n".into() })
+            health(Probe::Http {
+                door: server(words),
+                request: "GET / HTTP/1.1\r\nHost: x\r\n\r\n".into(),
+                tls: None,
+            })
         };
         assert_eq!(http("HTTP/1.1 204 No Content\r\n\r\n"), Health::Passing);
         assert_eq!(http("HTTP/1.1 429 Too Many\r\n\r\n"), Health::Warning);
@@ -308,7 +338,7 @@ mod tests {
     fn a_silent_server_is_waited_for_no_longer_than_the_timeout() {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let door = Door { host: listener.local_addr().unwrap().port(), inside: 1 };
-        let probe = Probe::Http { door, request: "GET / HTTP/1.1\r\n\r\n".into() };
+        let probe = Probe::Http { door, request: "GET / HTTP/1.1\r\n\r\n".into(), tls: None };
         let question = ask(Errand::Network(probe, None), Duration::from_millis(50)).unwrap();
         assert_eq!(question.take(), Health::Critical);
     }

@@ -72,6 +72,7 @@ fn check(
         headers: headers(block),
         body: block.text("body"),
         tls_skip_verify: block.flag("tls_skip_verify"),
+        tls_server_name: block.text("tls_server_name"),
     };
     let kind = match kind.as_str() {
         "script" => {
@@ -121,7 +122,6 @@ fn check(
         "on_update",
         "grpc_service",
         "grpc_use_tls",
-        "tls_server_name",
         "failures_before_warning",
         "advertise",
         "notes",

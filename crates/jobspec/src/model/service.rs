@@ -52,6 +52,9 @@ pub enum CheckKind {
         body: Option<String>,
         /// Accept any certificate.
         tls_skip_verify: bool,
+        /// The name that the certificate must be for; the address that is asked unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls_server_name: Option<String>,
     },
 }
 

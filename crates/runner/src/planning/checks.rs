@@ -1,8 +1,9 @@
 //! Which checks of a group's services concern which task.
 
 use crate::allocation::PlanError;
-use crate::checks::{Check, Door, Limit, Probe, Warnings};
+use crate::checks::{Check, Door, Limit, Probe, Tls, Warnings};
 use crate::environment::Instance;
+use bivouac_artifact::order::Certificates;
 use bivouac_jobspec::{CheckKind, PortNumber, PortTarget, Service};
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 /// it is the group's first task.
 ///
 /// # Errors
-/// [`PlanError::Other`]: a port that the group does not have, an https check.
+/// [`PlanError::Other`]: a port that the group does not have.
 pub(crate) fn of_task(
     instance: &Instance<'_>,
     interpolated: &dyn Fn(&String) -> String,
@@ -45,15 +46,13 @@ fn planned(
             Probe::Script(std::iter::once(command).chain(args).map(interpolated).collect())
         }
         CheckKind::Tcp => Probe::Tcp(port()?),
-        CheckKind::Http { protocol, .. } if protocol != "http" => {
-            let text =
-                format!("check {:?}: protocol {protocol:?} is not done by this version yet", check.name);
-            return Err(PlanError::Other(text));
-        }
-        CheckKind::Http { method, path, headers, body, .. } => {
+        CheckKind::Http { method, path, headers, body, protocol, tls_skip_verify, tls_server_name } => {
             let body = body.as_ref().map(interpolated).unwrap_or_default();
             let request = request(method, &interpolated(path), headers, &body);
-            Probe::Http { door: port()?, request }
+            let certificates = if *tls_skip_verify { Certificates::Any } else { Certificates::Verified };
+            let name = tls_server_name.as_ref().map(interpolated);
+            let tls = (protocol == "https").then_some(Tls { certificates, name });
+            Probe::Http { door: port()?, request, tls }
         }
     };
     Ok(Check {

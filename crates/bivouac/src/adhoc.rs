@@ -6,10 +6,11 @@ use bivouac_driver::config::{DeviceAsked, DeviceUse};
 use bivouac_driver::options::{Value, parse_size};
 use bivouac_driver::resources::{MemoryMax, Resources};
 use bivouac_jobspec::{Logs, Restart, RestartMode, Role};
-use bivouac_runner::allocation::{Allocation, Order, PlannedTask};
+use bivouac_runner::allocation::{Allocation, Order, PlanError, PlannedTask};
 use bivouac_runner::inputs::Inputs;
 use bivouac_runner::lifecycle::Member;
 use bivouac_runner::restart::{OnSuccess, Tracker};
+use bivouac_sandbox::capability::CapSet;
 use bivouac_sandbox::model::{Access, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::ffi::OsString;
@@ -25,7 +26,64 @@ pub(crate) fn allocation(
     command: &[OsString],
     id: &str,
     state_dir: &Path,
-) -> Result<Allocation> {
+) -> Result<Allocation, Usage> {
+    read(flags, command, id, state_dir).map_err(Usage)
+}
+
+/// The options that flags become, where their names differ from the flag's.
+const FLAGS: &[(&str, &str)] = &[
+    ("mount[", "--tmpfs"),
+    ("ulimit", "--ulimit"),
+    ("pids_limit", "--pids-limit"),
+    ("seccomp", "--seccomp"),
+    ("work_dir", "--workdir"),
+    ("hostname", "--hostname"),
+    ("cap_add", "--cap-add"),
+    ("cap_drop", "--cap-drop"),
+];
+
+/// What an option is refused for, with the name of the flag that set it.
+fn with_flag(error: PlanError) -> anyhow::Error {
+    let text = error.to_string();
+    match FLAGS.iter().find(|(option, _)| text.starts_with(option)) {
+        Some((_, flag)) => anyhow::anyhow!("{flag}: {text}"),
+        None => error.into(),
+    }
+}
+
+/// A name that can stand in paths and groups.
+fn name(text: &str) -> Result<()> {
+    if text == "." || text == ".." || text.contains('/') || text.chars().any(char::is_control) {
+        bail!("--name {text:?}: a name holds no slash and no control character, and is neither . nor ..");
+    }
+    Ok(())
+}
+
+/// Capabilities that there are, or all of them.
+fn capabilities(flag: &str, names: &[String]) -> Result<()> {
+    let unknown = |name: &&String| CapSet::parse(std::slice::from_ref(*name), CapSet::up_to(63)).is_err();
+    match names.iter().find(unknown) {
+        Some(name) => bail!("{flag} {name:?} is no capability; capabilities(7) lists them"),
+        None => Ok(()),
+    }
+}
+
+/// A flag that holds nonsense.
+#[derive(Debug)]
+pub(crate) struct Usage(anyhow::Error);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn read(flags: &Adhoc, command: &[OsString], id: &str, state_dir: &Path) -> Result<Allocation> {
+    name(&flags.name)?;
+    capabilities("--cap-add", &flags.cap_add)?;
+    capabilities("--cap-drop", &flags.cap_drop)?;
     let order = Order {
         name: flags.name.clone(),
         config: config(flags, command)?,
@@ -44,7 +102,7 @@ pub(crate) fn allocation(
             name: flags.name.clone(),
             role: Role::Main,
             leader: false,
-            grace: duration(&flags.stop_timeout).with_context(|| "--stop-timeout")?,
+            grace: flags.stop_timeout,
             shutdown_delay: Duration::ZERO,
             tracker: Tracker::new(NEVER, OnSuccess::Done),
         },
@@ -60,8 +118,8 @@ pub(crate) fn allocation(
     };
     task.kill_signal().with_context(|| "--stop-signal")?;
     let allocation = Allocation::for_command(id, state_dir, task);
-    // Refused here, with the flag's own words, rather than at the start.
-    allocation.request(0)?;
+    // Refused here, with the option's own words, rather than at the start.
+    allocation.request(0).map_err(with_flag)?;
     Ok(allocation)
 }
 
@@ -182,6 +240,7 @@ fn environment(list: &[String]) -> Result<Vec<(String, String)>> {
     let mut all = Vec::new();
     for text in list {
         match text.split_once('=') {
+            Some(("", _)) => bail!("--env {text:?} names no variable"),
             Some((name, value)) => all.push((name.to_owned(), value.to_owned())),
             None => match std::env::var(text) {
                 Ok(value) => all.push((text.clone(), value)),
@@ -223,14 +282,6 @@ fn resources(flags: &Adhoc) -> Result<Resources> {
     })
 }
 
-/// A duration as Go and job files write it: `5s`, `1m30s`, `250ms`; a number alone means seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    bivouac_jobspec::parse_duration(text).map_err(|error| anyhow::anyhow!("{text:?} is no duration: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,12 +294,5 @@ mod tests {
         for wrong in ["/srv", "/srv:/data:rx", "/srv:data", "/srv:/../x"] {
             assert!(volume(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration("5s").unwrap(), Duration::from_secs(5));
-        assert_eq!(duration("7").unwrap(), Duration::from_secs(7));
-        assert!(duration("soon").is_err());
     }
 }

@@ -9,7 +9,8 @@ mod written;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use values::Since;
+use std::time::Duration;
+use values::{Since, duration, signal, some};
 
 pub(crate) use places::{Disk, LOG_FORMAT, Places, format_of_nonsense};
 pub(crate) use written::{Form, Written};
@@ -174,31 +175,31 @@ pub(crate) struct Variables {
 #[command(next_help_heading = "Options for a command after --")]
 pub(crate) struct Adhoc {
     /// Name of the task.
-    #[arg(long, default_value = "task")]
+    #[arg(long, default_value = "task", value_parser = some())]
     pub(crate) name: String,
     /// Memory limit, such as 256m; swap is off.
-    #[arg(short, long, value_name = "SIZE")]
+    #[arg(short, long, value_name = "SIZE", value_parser = some())]
     pub(crate) memory: Option<String>,
     /// Processors' worth of time, such as 1.5.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) cpus: Option<f64>,
     /// User name or number [default: nobody].
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = some())]
     pub(crate) user: Option<String>,
     /// Set a variable in the task; NAME alone takes the caller's value.
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = some())]
     pub(crate) env: Vec<String>,
     /// Mount a file or directory of the host; with a job file: give it a host volume, NAME=PATH[:ro].
-    #[arg(short, long, value_name = "HOST:TASK[:ro]")]
+    #[arg(short, long, value_name = "HOST:TASK[:ro]", value_parser = some())]
     pub(crate) volume: Vec<String>,
     /// Directory in the task to start in.
-    #[arg(short, long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR", value_parser = some())]
     pub(crate) workdir: Option<String>,
     /// Add a capability (the operator must allow it).
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = some())]
     pub(crate) cap_add: Vec<String>,
     /// Drop a capability.
-    #[arg(long, value_name = "CAP")]
+    #[arg(long, value_name = "CAP", value_parser = some())]
     pub(crate) cap_drop: Vec<String>,
     /// Process numbers.
     #[arg(long, value_enum)]
@@ -213,22 +214,22 @@ pub(crate) struct Adhoc {
     #[arg(long)]
     pub(crate) read_only: bool,
     /// Mount an empty file system in memory.
-    #[arg(long, value_name = "DIR[:size=SIZE,mode=MODE,exec]")]
+    #[arg(long, value_name = "DIR[:size=SIZE,mode=MODE,exec]", value_parser = some())]
     pub(crate) tmpfs: Vec<String>,
     /// Set a resource limit.
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = some())]
     pub(crate) ulimit: Vec<String>,
     /// Largest number of processes and threads.
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
     /// Host name of the task.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = some())]
     pub(crate) hostname: Option<String>,
     /// Give the task a device.
-    #[arg(long, value_name = "HOST[:TASK[:rwm]]")]
+    #[arg(long, value_name = "HOST[:TASK[:rwm]]", value_parser = some())]
     pub(crate) device: Vec<String>,
     /// System calls: default or unconfined.
-    #[arg(long, value_name = "PROFILE")]
+    #[arg(long, value_name = "PROFILE", value_parser = some())]
     pub(crate) seccomp: Option<String>,
     /// Nothing in the task can gain privileges.
     #[arg(long)]
@@ -243,11 +244,11 @@ pub(crate) struct Adhoc {
     #[arg(short, long)]
     pub(crate) tty: bool,
     /// Signal that asks the command to stop.
-    #[arg(long, value_name = "SIGNAL", default_value = "SIGINT")]
+    #[arg(long, value_name = "SIGNAL", default_value = "SIGINT", value_parser = some())]
     pub(crate) stop_signal: String,
     /// How long it has to obey.
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    pub(crate) stop_timeout: String,
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) stop_timeout: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -295,8 +296,8 @@ pub(crate) struct Exec {
 #[derive(Debug, Args)]
 pub(crate) struct Signal {
     /// Name or number, such as HUP, SIGHUP or 1.
-    #[arg(short, long, default_value = "KILL")]
-    pub(crate) signal: String,
+    #[arg(short, long, default_value = "KILL", value_parser = signal)]
+    pub(crate) signal: bivouac_driver::signals::Signal,
     /// A job, an allocation or a task.
     pub(crate) task: String,
 }
@@ -304,8 +305,8 @@ pub(crate) struct Signal {
 #[derive(Debug, Args)]
 pub(crate) struct Stop {
     /// How long the task has after its kill signal [default: its kill_timeout].
-    #[arg(short, long, value_name = "DURATION")]
-    pub(crate) timeout: Option<String>,
+    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Do not wait for shutdown delays.
     #[arg(long)]
     pub(crate) no_shutdown_delay: bool,
@@ -338,7 +339,7 @@ pub(crate) struct Logs {
     #[arg(short, long)]
     pub(crate) timestamps: bool,
     /// Only this task.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = some())]
     pub(crate) task: Option<String>,
     /// Standard output.
     #[arg(long)]

@@ -19,6 +19,8 @@ static MEMORY: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 /// For everything that failed before a task could tell a status of its own.
 const SETUP_FAILED: u8 = 125;
+/// For a command line that means nothing.
+const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     // We start ourselves for work that is done without privileges.
@@ -45,7 +47,8 @@ fn main() -> ExitCode {
                 error.downcast_ref::<bivouac_runner::foreground::RunError>().map(|error| error.exit_code());
             let session =
                 error.downcast_ref::<bivouac_runner::session::SessionError>().map(|error| error.exit_code());
-            ExitCode::from(run.or(session).unwrap_or(SETUP_FAILED))
+            let usage = error.downcast_ref::<adhoc::Usage>().map(|_| WRONG_USAGE);
+            ExitCode::from(run.or(session).or(usage).unwrap_or(SETUP_FAILED))
         }
     }
 }

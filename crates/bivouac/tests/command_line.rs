@@ -24,6 +24,58 @@ fn t100_a_terminal_is_not_given_where_there_is_none() {
     assert!(!bivouac.state.exists(), "nothing was made");
 }
 
+/// Values of `run`'s flags that no machine takes.
+const NONSENSE: &[(&str, &[&str])] = &[
+    ("--memory", &["", "x", "0", "-1", "1k", "99999999999999999999"]),
+    ("--cpus", &["", "x", "0", "-1", "nan", "inf"]),
+    ("--volume", &["", "x", "/srv", "/srv:data", "/srv:/data:rx"]),
+    ("--cap-add", &["", "nonsense", "cap_", "a b"]),
+    ("--cap-drop", &["", "nonsense"]),
+    ("--tmpfs", &["", "x", "/t:size=x", "/t:size=0", "/t:what"]),
+    ("--ulimit", &["", "x", "nofile=x", "nofile=", "bogus=1", "nofile=2:1"]),
+    ("--pids-limit", &["", "x", "0", "-5", "9999999999"]),
+    ("--device", &["", "x", "/dev/null:x:y"]),
+    ("--seccomp", &["", "x"]),
+    ("--stop-signal", &["", "x", "99"]),
+    ("--stop-timeout", &["", "x", "-1s", "5 s"]),
+    ("--workdir", &["", "x", "../x"]),
+    ("--pid", &["", "x"]),
+    ("--ipc", &["", "x"]),
+    ("--net", &["", "x", "bridge"]),
+    ("--hostname", &["", "a/b", "-x", "a b"]),
+    ("--user", &[""]),
+    ("--env", &["", "=x"]),
+    ("--name", &["", "a/b", "..", "a\nb"]),
+];
+
+/// Covers: T135
+#[test]
+fn t135_nonsense_is_refused_with_the_flags_name_and_without_effect() {
+    let Some(bivouac) = Bivouac::new("t135") else { return };
+    for (flag, values) in NONSENSE {
+        for value in *values {
+            let joined = format!("{flag}={value}");
+            let (stdout, stderr, code) = bivouac.told(&["run", &joined, "--", "/bin/echo", "ran"]);
+            let told = (stdout.as_str(), code) == ("", Some(2)) && stderr.contains(flag);
+            assert!(told, "{joined:?}: {code:?} {stdout}{stderr}");
+        }
+    }
+    for (arguments, flag) in [
+        (&["stop", "--timeout", "x", "j"][..], "--timeout"),
+        (&["signal", "--signal", "SIGNONSENSE", "j"], "--signal"),
+        (&["signal", "--signal=", "j"], "--signal"),
+        (&["logs", "--tail=-1", "j"], "--tail"),
+        (&["logs", "--task=", "j"], "--task"),
+        (&["logs", "--since=", "j"], "--since"),
+        (&["--disk=x", "ps"], "--disk"),
+        (&["--log-format=x", "ps"], "--log-format"),
+    ] {
+        let (stdout, stderr, code) = bivouac.told(arguments);
+        assert!((stdout.as_str(), code) == ("", Some(2)) && stderr.contains(flag), "{arguments:?}: {stderr}");
+    }
+    assert!(!bivouac.state.exists(), "nothing was made");
+}
+
 #[test]
 fn options_that_lack_their_value_or_hold_nonsense_are_refused() {
     let Some(bivouac) = Bivouac::new("nonsense") else { return };

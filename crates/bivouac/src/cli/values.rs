@@ -1,9 +1,31 @@
 //! What options hold: read where the command line is read, so that nonsense is refused with the option's name.
 
+use bivouac_driver::signals::{Signal, UnknownSignal};
+use clap::builder::NonEmptyStringValueParser;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use std::time::Duration;
+
+/// A text, and not an empty one.
+pub(super) fn some() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
+}
+
+/// A signal by name or number.
+pub(super) fn signal(text: &str) -> Result<Signal, UnknownSignal> {
+    Signal::parse(text)
+}
+
+/// A duration as Go and job files write it: `5s`, `1m30s`, `250ms`; a number alone means seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => {
+            bivouac_jobspec::parse_duration(text).map_err(|_| "no duration such as 5s, 1m30s or 250ms".into())
+        }
+    }
+}
 
 /// The beginning of what is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +61,13 @@ impl Since {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("7"), Ok(Duration::from_secs(7)));
+        assert_eq!(duration("soon"), Err("no duration such as 5s, 1m30s or 250ms".to_owned()));
+    }
 
     #[test]
     fn a_beginning_is_a_duration_or_a_time() {

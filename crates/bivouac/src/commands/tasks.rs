@@ -2,14 +2,12 @@
 
 use super::run::attach;
 use super::{engine, home};
-use crate::adhoc;
 use crate::cli::{Action, Cli, Exec, Form, Listing, Restart, Signal, Stop};
 use crate::rows::{AllocRow, JobRow, TaskRow};
 use crate::ui;
 use anyhow::{Context, Result, bail};
 use bivouac_driver::engine::{Engine, EngineError, Standing};
 use bivouac_driver::request::{ExecRequest, Streams};
-use bivouac_driver::signals;
 use bivouac_runner::allocation::is_ours;
 use bivouac_runner::control::{self, Request};
 use bivouac_runner::lifecycle::Delay;
@@ -143,7 +141,7 @@ pub(super) fn action(cli: &Cli, action: &Action) -> Result<u8> {
 }
 
 pub(super) fn signal(cli: &Cli, signal: &Signal) -> Result<u8> {
-    let number = signals::Signal::parse(&signal.signal)?;
+    let number = signal.signal;
     let home = home(cli)?;
     match overview::find(&home, &signal.task) {
         Ok(selection) => {
@@ -180,7 +178,7 @@ pub(super) fn restart(cli: &Cli, restart: &Restart) -> Result<u8> {
 }
 
 pub(super) fn stop(cli: &Cli, stop: &Stop) -> Result<u8> {
-    let grace = stop.timeout.as_deref().map(adhoc::duration).transpose().context("--timeout")?;
+    let grace = stop.timeout;
     let home = home(cli)?;
     for asked in &stop.tasks {
         if let Some(known) = registry::find(&home, asked)? {

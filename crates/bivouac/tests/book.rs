@@ -151,6 +151,39 @@ fn examples_fetch_and_run() {
     assert_eq!((stdout.as_str(), code), ("greetings from afar\n", Some(0)), "{stderr}");
 }
 
+/// Each second instead of each night; whatever the clock does, the archives are whole and no more than are kept.
+#[test]
+fn the_nightly_backup_example_packs_by_the_clock() {
+    let Some(bivouac) = Bivouac::new("backup") else { return };
+    assert_eq!(bivouac.told(&["volume", "create", "data", "backups"]).2, Some(0));
+    std::fs::write(bivouac.state.join("volumes/data/precious"), "kept").unwrap();
+    let example = "examples/nightly-backup.nomad.hcl";
+    let words = ["run", "-d", "-var", "schedule=* * * * * * *", "-var", "keep=2", example];
+    let (stdout, stderr, code) = bivouac.told(&words);
+    assert_eq!((stdout.as_str(), code), ("nightly-backup\n", Some(0)), "{stderr}");
+    let listed = bivouac.told(&["ps", "--json"]).0;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        (&listed["jobs"][0]["job"], &listed["jobs"][0]["kind"]),
+        (&"nightly-backup".into(), &"periodic".into())
+    );
+    let finished = || {
+        let formatted = bivouac.told(&["ps", "-a", "--format", "{{.status}} {{.id}}"]).0;
+        let ids = formatted.lines().filter_map(|line| line.strip_prefix("complete ").map(str::to_owned));
+        ids.collect::<Vec<_>>()
+    };
+    let runs = wait_for("three runs", || Some(finished()).filter(|runs| runs.len() >= 3));
+    assert_eq!(bivouac.told(&["stop", "nightly-backup"]).2, Some(0));
+    let said = bivouac.told(&["logs", "--stdout", runs.last().unwrap()]).0;
+    assert!(said.starts_with("data-") && said.ends_with(".tar.gz, 2 kept\n"), "{said}");
+    wait_for("the last run", || bivouac.told(&["ps", "--format", "x"]).0.is_empty().then_some(()));
+    let backups = bivouac.state.join("volumes/backups");
+    let list = "ls | wc -l; for f in data-*.tar.gz; do tar -xzOf $f ./precious; done";
+    assert_eq!(shell(&backups, list), "2\nkeptkept");
+    bivouac.told(&["gc"]);
+    assert_eq!(bivouac.told(&["volume", "rm", "data", "backups"]).2, Some(0));
+}
+
 /// Every example has its line in the book, and every line its example.
 #[test]
 fn the_book_names_every_example() {

@@ -25,12 +25,15 @@ impl Schedule {
             Cron::parse(text)
                 .map_err(|why| PlanError::Other(format!("{text:?} is not a cron expression: {why}")))
         };
-        let zone = TimeZone::get(&periodic.time_zone).map_err(|_| {
-            PlanError::Other(format!(
-                "time zone {:?} is not known on this machine; expected a name such as \"Europe/Berlin\" (package tzdata)",
-                periodic.time_zone
-            ))
-        })?;
+        let zone = match periodic.time_zone.as_str() {
+            // Go's name for the machine's own: /etc/localtime, UTC where there is none.
+            "Local" => TimeZone::try_system().unwrap_or(TimeZone::UTC),
+            name => TimeZone::get(name).map_err(|_| {
+                PlanError::Other(format!(
+                    "time zone {name:?} is not known on this machine; expected a name such as \"Europe/Berlin\" (package tzdata), or \"Local\""
+                ))
+            })?,
+        };
         Ok(Schedule { crons: periodic.crons.iter().map(cron).collect::<Result<_, _>>()?, zone })
     }
 
@@ -125,6 +128,7 @@ mod tests {
             "the earliest of several"
         );
         assert_eq!(times(&["0 0 1 1 * 2026"], "UTC", from, 1), Vec::<String>::new(), "it never comes again");
+        assert_eq!(times(&["@hourly"], "Local", from, 1).len(), 1, "the machine's own");
         assert_eq!(times(&["0 0 30 2 *"], "UTC", from, 1), Vec::<String>::new(), "it never comes at all");
         assert_eq!(times(&["0 0 * * * 2030"], "UTC", from, 1), ["2030-01-01T00:00:00Z"]);
         assert_eq!(

@@ -296,7 +296,7 @@ fn w38_names_signals_volumes_and_disks() {
 }
 
 /// The whole of it inside a network namespace that the test makes, so that this machine's network stays as it is.
-/// Covers: W43
+/// Covers: W43, T121
 #[test]
 fn w43_a_bridge_is_made_shared_reached_and_removed() {
     let Some(bivouac) = Bivouac::new("bridge") else { return };
@@ -306,8 +306,8 @@ fn w43_a_bridge_is_made_shared_reached_and_removed() {
         return;
     }
     let serve = "mkdir -p /tmp/w; echo hello > /tmp/w/f; cd /tmp/w; exec python3 -m http.server 8000";
-    let fetch = "until python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8000/f\").read().decode())'; do sleep 0.1; done 2>/dev/null; echo address $NOMAD_ALLOC_ADDR_http; grep -c \"$NOMAD_ALLOC_IP_http\" /etc/hosts; touch /alloc/data/done; exec sleep 1000";
-    let network = "network {\n mode = \"bridge\"\n hostname = \"here\"\n port \"http\" {\n static = 18080\n to = 8000\n}\n}\n";
+    let fetch = "until python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1:8000/f\").read().decode())'; do sleep 0.1; done 2>/dev/null; echo address $NOMAD_ALLOC_ADDR_http; grep -c \"$NOMAD_ALLOC_IP_http\" /etc/hosts; cat /etc/resolv.conf; stat -c %a /etc/hosts /etc/resolv.conf | sort -u; touch /alloc/data/done; exec sleep 1000";
+    let network = "network {\n mode = \"bridge\"\n hostname = \"here\"\n dns {\n servers = [\"10.0.0.53\"]\n}\n port \"http\" {\n static = 18080\n to = 8000\n}\n}\n";
     let text =
         job("service", &format!("{network}{}{}", task("server", "", serve), task("client", "", fetch)));
     std::fs::create_dir_all(&bivouac.state).unwrap();
@@ -331,10 +331,10 @@ fn w43_a_bridge_is_made_shared_reached_and_removed() {
     let lines: Vec<&str> = told.lines().filter(|line| !line.is_empty()).collect();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{told}{errors}");
-    assert_eq!(lines.len(), 6, "{told}{errors}");
+    assert_eq!(lines.len(), 8, "{told}{errors}");
     assert_eq!(
-        (lines[0], lines[2], lines[3], lines[5]),
-        ("hello", "1", "172.26.80.1/20", "0"),
+        (lines[0], lines[2], lines[3], lines[4], lines[5], lines[7]),
+        ("hello", "1", "nameserver 10.0.0.53", "644", "172.26.80.1/20", "0"),
         "{told}{errors}"
     );
     assert!(lines[1].starts_with("address 172.26.8") && lines[1].ends_with(":8000"), "{told}");

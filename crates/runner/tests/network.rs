@@ -198,6 +198,7 @@ fn a_mapped_port_answers_on_the_address_that_was_asked_for_only() {
     tear_down(&server, &settings).unwrap();
 }
 
+/// Covers: W46
 #[test]
 fn what_a_crash_left_is_torn_down_from_its_record() {
     if !in_own_network("what_a_crash_left_is_torn_down_from_its_record") {

@@ -3,6 +3,9 @@
 use crate::common::{PATIENCE, Scope, eventually, start};
 use bivouac_cgroup::{Bytes, CpuMax, Limits, Stats};
 
+/// The same figures on every kind of host: `check` asks for each of them.
+///
+/// Covers: T113
 #[test]
 fn figures_are_those_of_the_work_done() {
     let test = "figures_are_those_of_the_work_done";

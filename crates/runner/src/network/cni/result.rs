@@ -189,6 +189,7 @@ mod tests {
         assert_eq!(outcome.resolver.searches, ["d.example", "s.example"]);
     }
 
+    /// Covers: W46
     #[test]
     fn an_interface_without_address_takes_the_first() {
         let outcome = read(json!({

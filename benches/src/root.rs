@@ -4,8 +4,9 @@ use crate::task::{OBEDIENT, Task};
 use anyhow::{Context, Result};
 use std::path::Path;
 
-/// Where the runner keeps what belongs to runs.
-const STATE: &str = "/var/lib/bivouac";
+/// Where the roots of tasks lie, with `/alloc` and the upper layers. What the supervisor writes down about a run lies
+/// elsewhere (`state`, and the shim's in `/run`): a few KiB of JSON that no task sees, and nothing that is copied.
+const ROOTS: &str = "/var/lib/bivouac/allocs";
 
 /// What one running task has there.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +39,7 @@ pub fn measure(dist: &Path) -> Result<Root> {
 
 fn now() -> Result<Root> {
     let mut root = Root::default();
-    count(Path::new(STATE), &mut root)?;
+    count(Path::new(ROOTS), &mut root)?;
     let table = std::fs::read_to_string("/proc/self/mountinfo").context("cannot read the mount table")?;
     root.mounts = table.lines().count() as u64;
     Ok(root)

@@ -6,7 +6,7 @@ use bivouac_driver::config::{DeviceAsked, DeviceUse};
 use bivouac_driver::options::{Value, parse_size};
 use bivouac_driver::resources::{MemoryMax, Resources};
 use bivouac_jobspec::{Logs, Restart, RestartMode, Role};
-use bivouac_runner::allocation::{Allocation, Order, PlanError, PlannedTask};
+use bivouac_runner::allocation::{Allocation, Order, PlanError, PlannedTask, SecretsLast};
 use bivouac_runner::inputs::Inputs;
 use bivouac_runner::lifecycle::Member;
 use bivouac_runner::restart::{OnSuccess, Tracker};
@@ -112,6 +112,7 @@ fn read(flags: &Adhoc, command: &[OsString], id: &str, state_dir: &Path) -> Resu
         planted: Vec::new(),
         secrets: Vec::new(),
         secrets_mib: bivouac_runner::secrets::DEFAULT_SIZE,
+        secrets_last: SecretsLast::Run,
         checks: Vec::new(),
         inputs: Inputs::default(),
         order,

@@ -178,3 +178,23 @@ fn nothing_runs_from_secrets_and_they_have_a_size() {
     assert!(has("nosuid,nodev,noexec") && has("tmpfs") && has("size=2048k"), "{text}");
     assert_eq!(code, Some(0), "{text}");
 }
+
+/// Covers: A11
+#[test]
+fn a_commands_secrets_are_memory_that_the_host_has_no_mount_of() {
+    let Some(bivouac) = Bivouac::new("secret-command") else { return };
+    let (id, text, code) = bivouac.told(&["run", "-d", "--", "/bin/sleep", "1000"]);
+    assert_eq!(code, Some(0), "{text}");
+    let script = "cp /bin/true /secrets/t; /secrets/t; echo runs $?; head -c 3000000 /dev/zero > /secrets/large; echo fills $?; stat -c 'is %a %u %g' /secrets; grep -o ' /secrets .*' /proc/self/mountinfo";
+    let (inside, text, _) = bivouac.told(&["exec", id.trim(), "/bin/sh", "-c", script]);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let (_, stopped, code) = bivouac.told(&["stop", "--timeout", "0s", id.trim()]);
+    assert_eq!(code, Some(0), "{stopped}");
+    for says in ["runs 126", "fills 1", "is 777 65534 65534", "nosuid,nodev,noexec", "tmpfs", "size=1024k"] {
+        assert!(inside.contains(says), "{says}: {inside}{text}");
+    }
+    assert!(!mounts.contains(id.trim()), "{mounts}");
+    assert!(!Path::new("/run/bivouac/secrets").join(id.trim()).exists());
+    let (removed, text, code) = bivouac.told(&["gc"]);
+    assert_eq!(code, Some(0), "{removed}{text}");
+}

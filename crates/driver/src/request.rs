@@ -91,6 +91,8 @@ pub enum Secrets {
     InTaskDirectory,
     /// This directory, mounted over it.
     Directory(HostPath),
+    /// So many bytes of memory, made for this run and gone with it.
+    Memory(u64),
 }
 
 /// What becomes descriptors 0 to 2 of a task.

@@ -6,7 +6,7 @@ use crate::disk_limit::Limit;
 use crate::files::Files;
 use crate::inputs::Inputs;
 use crate::lifecycle::{Machine, Member};
-use crate::memory::{self, Memory};
+use crate::memory;
 use crate::network::Attached;
 use crate::secrets::Values;
 use crate::wiring::Wiring;
@@ -19,7 +19,8 @@ use bivouac_driver::resources::{MemoryMax, Resources};
 use bivouac_driver::signals::{Signal, UnknownSignal};
 use bivouac_jobspec::{Action, Diagnostics, Logs, Secret};
 use bivouac_sandbox::HostPath;
-use bivouac_sandbox::model::{Hostname, Mount, MountKind, Network, Programs};
+use bivouac_sandbox::memory::Memory;
+use bivouac_sandbox::model::{Hostname, Mount, MountKind, Network};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -96,6 +97,9 @@ pub struct PlannedTask {
     /// MiB of memory for its `/secrets`; 0 is a plain directory.
     #[serde(default)]
     pub secrets_mib: u64,
+    /// How long what it keeps there lasts.
+    #[serde(default)]
+    pub secrets_last: SecretsLast,
     /// Checks of its services.
     #[serde(default)]
     pub checks: Vec<Check>,
@@ -103,6 +107,18 @@ pub struct PlannedTask {
     pub inputs: Inputs,
     /// What the driver is asked.
     pub order: Order,
+}
+
+/// How long what a task keeps in `/secrets` lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretsLast {
+    /// As long as the allocation: over restarts of the task and of its supervisor, which writes there too. For that
+    /// the memory is mounted on the host.
+    #[default]
+    Allocation,
+    /// As long as one run: nobody but the task writes there, and the memory is in its sandbox only.
+    Run,
 }
 
 /// A file that is there before a task starts: a dispatched payload.
@@ -121,6 +137,10 @@ impl PlannedTask {
     /// A name that no signal has.
     pub fn kill_signal(&self) -> Result<Signal, UnknownSignal> {
         Signal::parse(&self.kill_signal)
+    }
+
+    fn secrets_bytes(&self) -> u64 {
+        self.secrets_mib.saturating_mul(1 << 20)
     }
 }
 
@@ -274,7 +294,7 @@ impl Allocation {
         Ok(TaskRequest {
             id: self.run_id(task),
             name: order.name.clone(),
-            directories: self.directories(name)?,
+            directories: self.directories(planned)?,
             config: TaskConfig::decode(&order.config).map_err(PlanError::other)?,
             env: order.env.clone(),
             user: order.user.clone(),
@@ -295,13 +315,16 @@ impl Allocation {
         })
     }
 
-    fn directories(&self, task: &str) -> Result<Directories, PlanError> {
+    fn directories(&self, planned: &PlannedTask) -> Result<Directories, PlanError> {
         let path = |path: PathBuf| HostPath::new(path).map_err(PlanError::other);
-        let base = &self.directory;
+        let (base, task) = (&self.directory, &planned.member.name);
         Ok(Directories {
             task: path(base.join(task))?,
             shared: path(base.join("alloc"))?,
-            secrets: Secrets::Directory(path(self.secrets.join(task))?),
+            secrets: match planned.secrets_last {
+                SecretsLast::Allocation => Secrets::Directory(path(self.secrets.join(task))?),
+                SecretsLast::Run => Secrets::Memory(planned.secrets_bytes()),
+            },
             private: path(base.join(".private").join(task))?,
             own: vec![path(self.state_dir.clone())?, path(SECRETS.into())?],
         })
@@ -330,20 +353,22 @@ impl Allocation {
             make(&base.join(name), 0o777, Some(nobody))?;
         }
         make(&base.join(".private"), 0o700, None)?;
-        make(&self.secrets, 0o700, None)?;
+        if self.tasks.iter().any(|task| task.secrets_last == SecretsLast::Allocation) {
+            make(&self.secrets, 0o700, None)?;
+        }
         for planned in &self.tasks {
             let task = &planned.member.name;
             make(&base.join(task), 0o777, Some(nobody))?;
             for (name, mode) in [("local", 0o777), ("tmp", 0o1777)] {
                 make(&base.join(task).join(name), mode, Some(nobody))?;
             }
-            make(&self.secrets.join(task), 0o777, Some(nobody))?;
-            if planned.secrets_mib > 0 {
-                let mib = planned.secrets_mib;
-                let memory = Memory { mib, mode: 0o777, owner: 65534, programs: Programs::Refused };
-                memory::mount(&self.secrets.join(task), memory)?;
-            }
             make(&base.join(".private").join(task), 0o700, None)?;
+            if planned.secrets_last == SecretsLast::Allocation {
+                make(&self.secrets.join(task), 0o777, Some(nobody))?;
+                if planned.secrets_mib > 0 {
+                    memory::mount(&self.secrets.join(task), Memory::for_secrets(planned.secrets_bytes()))?;
+                }
+            }
         }
         Ok(())
     }
@@ -454,6 +479,7 @@ pub(crate) mod tests {
             planted: Vec::new(),
             secrets: Vec::new(),
             secrets_mib: 0,
+            secrets_last: SecretsLast::Allocation,
             checks: Vec::new(),
             inputs: Inputs::default(),
             order: Order {

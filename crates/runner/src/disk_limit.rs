@@ -5,7 +5,8 @@
 //! task writes over `/usr`, `/etc` and so on. Volumes and `/secrets` do not count.
 
 use crate::allocation::{PlanError, remove_tree};
-use crate::memory::{self, Memory};
+use crate::memory;
+use bivouac_sandbox::memory::Memory;
 use bivouac_sandbox::model::Programs;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -42,7 +43,8 @@ impl Limit {
         match self.way {
             Way::Off => Ok(()),
             Way::Memory => {
-                let memory = Memory { mib: self.mib, mode: 0o711, owner: 0, programs: Programs::Run };
+                let bytes = self.mib.saturating_mul(1 << 20);
+                let memory = Memory { bytes, mode: 0o711, owner: 0, programs: Programs::Run };
                 memory::mount(directory, memory)
             }
             Way::Image if memory::is_mounted(directory) => Ok(()),

@@ -2,58 +2,27 @@
 //! where it is to lie in memory.
 
 use crate::allocation::PlanError;
-use bivouac_sandbox::model::Programs;
+use bivouac_sandbox::memory::Memory;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-};
+use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// A file system in memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory {
-    /// Its size.
-    pub(crate) mib: u64,
-    /// Its top directory's mode.
-    pub(crate) mode: u32,
-    /// The owner of its top directory, and the group.
-    pub(crate) owner: u32,
-    /// Whether files in it can be run.
-    pub(crate) programs: Programs,
-}
 
 /// Mounts it on a directory; what is mounted there stays as it is.
 pub(crate) fn mount(directory: &Path, memory: Memory) -> Result<(), PlanError> {
     if is_mounted(directory) {
         return Ok(());
     }
-    // Swap would write secrets to a disk; kernels before 6.4 cannot refuse it.
-    let mounted = attach(directory, memory, true).or_else(|_| attach(directory, memory, false));
-    mounted.map_err(|errno| {
-        let text = format!("cannot mount {} MiB of memory on {}: {errno}", memory.mib, directory.display());
+    attach(directory, memory).map_err(|errno| {
+        let mib = memory.bytes >> 20;
+        let text = format!("cannot mount {mib} MiB of memory on {}: {errno}", directory.display());
         PlanError::Other(text)
     })
 }
 
-fn attach(directory: &Path, memory: Memory, no_swap: bool) -> Result<(), Errno> {
-    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"size", format!("{}m", memory.mib))?;
-    fsconfig_set_string(&context, c"mode", format!("{:o}", memory.mode))?;
-    for id in [c"uid", c"gid"] {
-        fsconfig_set_string(&context, id, memory.owner.to_string())?;
-    }
-    if no_swap {
-        fsconfig_set_flag(&context, c"noswap")?;
-    }
-    fsconfig_create(&context)?;
-    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if memory.programs == Programs::Refused {
-        attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    }
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+fn attach(directory: &Path, memory: Memory) -> Result<(), Errno> {
+    let mount = memory.make()?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = openat(CWD, directory, flags, Mode::empty())?;
     let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -89,7 +58,7 @@ mod tests {
             );
             return;
         }
-        let memory = Memory { mib: 2, mode: 0o777, owner: 65534, programs: Programs::Refused };
+        let memory = Memory::for_secrets(2 << 20);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secrets");
         detach(&path).unwrap();

@@ -10,6 +10,7 @@
 
 pub mod capability;
 pub mod launch;
+pub mod memory;
 pub mod model;
 pub mod path;
 pub mod plan;

@@ -116,6 +116,11 @@ pub enum MountKind {
         /// Whether programs in it may be run.
         programs: Programs,
     },
+    /// [`Memory::for_secrets`](crate::memory::Memory::for_secrets), which goes with the sandbox.
+    Secrets {
+        /// Bytes.
+        size: u64,
+    },
 }
 
 /// How the source of a bind is reached; it is opened once, and then only the descriptor counts.

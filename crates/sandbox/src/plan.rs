@@ -95,6 +95,11 @@ pub enum What {
         /// Whether programs run from it.
         programs: Programs,
     },
+    /// Memory for secrets.
+    Secrets {
+        /// Bytes.
+        size: u64,
+    },
     /// The task's own `/dev`, filled before it is attached.
     Dev,
     /// Its own terminals.
@@ -332,10 +337,13 @@ fn mount_what(what: &MountKind, survey: &Survey) -> Result<What, Refusal> {
             trust: *trust,
             propagation: *propagation,
         },
-        MountKind::Tmpfs { size: Some(0), .. } => return Err(Refusal::Zero("the size of a tmpfs")),
+        MountKind::Tmpfs { size: Some(0), .. } | MountKind::Secrets { size: 0 } => {
+            return Err(Refusal::Zero("the size of a tmpfs"));
+        }
         MountKind::Tmpfs { size, mode, programs } => {
             What::Tmpfs { size: *size, mode: *mode, programs: *programs }
         }
+        MountKind::Secrets { size } => What::Secrets { size: *size },
     })
 }
 

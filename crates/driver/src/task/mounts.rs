@@ -31,6 +31,10 @@ impl Resolver<'_> {
         }
         match &directories.secrets {
             Secrets::Directory(source) => mounts.push(bind(source.clone(), "/secrets", Access::ReadWrite)?),
+            Secrets::Memory(size) => {
+                let what = MountKind::Secrets { size: *size };
+                mounts.push(Mount { target: TaskPath::new("/secrets")?, what });
+            }
             Secrets::InTaskDirectory if request.config.root_access == Access::ReadOnly => {
                 mounts.push(below(&directories.task, "secrets", "/secrets", Access::ReadWrite)?);
             }

@@ -5,7 +5,7 @@ mod checks;
 #[cfg(test)]
 mod tests;
 
-use crate::allocation::{Allocation, Disk, Order, PlanError, PlannedTask, Planted, SECRETS};
+use crate::allocation::{Allocation, Disk, Order, PlanError, PlannedTask, Planted, SECRETS, SecretsLast};
 use crate::convert;
 use crate::disk_limit::{Limit, Way};
 use crate::environment::{Instance, nomad};
@@ -154,6 +154,7 @@ fn planned(
         actions: actions(task, &|text| interpolated(&names, text)),
         secrets: secrets(outcome, task)?,
         secrets_mib: task.resources.secrets_mb.unwrap_or(crate::secrets::DEFAULT_SIZE),
+        secrets_last: SecretsLast::Allocation,
         checks: checks::of_task(instance, &|text| interpolated(&names, text))?,
         inputs: Inputs::plan(task, &|name| names.get(name))
             .map_err(|refused| text(vec![Diagnostic::new(refused.place, refused.text)], outcome))?,

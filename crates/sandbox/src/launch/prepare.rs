@@ -7,6 +7,7 @@ use super::Streams;
 use super::failure::{Failure, advice};
 use super::find::Place;
 use super::landlock::{Ruleset, rulesets};
+use crate::memory::Memory;
 use crate::model::{
     Access, Network, PrivilegeGain, Process, Programs, Propagation, RootSwitch, Route, Sharing, Trust,
 };
@@ -382,6 +383,10 @@ fn ready(target: &TaskPath, what: &What, plan: &Plan, held: &mut Held) -> Result
                 target: at(Shape::Directory, Links::Follow),
                 what: ReadyWhat::Tmpfs { size, mode, attributes },
             }
+        }
+        What::Secrets { size } => {
+            let mount = Memory::for_secrets(*size).make()?;
+            Ready { target: at(Shape::Directory, Links::Follow), what: ReadyWhat::Attach(mount) }
         }
         What::Dev => Ready { target: at(Shape::Directory, Links::Refuse), what: ReadyWhat::Dev },
         What::Devpts => {

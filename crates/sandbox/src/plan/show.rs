@@ -62,6 +62,7 @@ impl fmt::Display for What {
                 Some(size) => write!(f, "tmpfs {size} bytes mode {mode:o} programs {programs:?}"),
                 None => write!(f, "tmpfs mode {mode:o} programs {programs:?}"),
             },
+            What::Secrets { size } => write!(f, "memory for secrets, {size} bytes"),
             What::Dev => write!(f, "dev"),
             What::Devpts => write!(f, "devpts"),
             What::Mqueue => write!(f, "mqueue"),

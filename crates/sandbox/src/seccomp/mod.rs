@@ -20,6 +20,7 @@ mod assemble;
 mod checks;
 mod numbers;
 mod policy;
+mod saved;
 mod themes;
 mod verdict;
 
@@ -32,7 +33,6 @@ pub use verdict::{Action, Refusal};
 
 use crate::capability::CapSet;
 use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
 
 /// Which filter a task gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,8 +106,7 @@ pub struct Instruction {
 }
 
 /// A compiled filter. It travels, and is kept, as [`Filter::to_bytes`] has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "ByteBuf", try_from = "ByteBuf")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     /// The program, from its first instruction.
     pub instructions: Vec<Instruction>,
@@ -138,9 +137,9 @@ impl Filter {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 * self.instructions.len());
         for instruction in &self.instructions {
-            bytes.extend(instruction.code.to_le_bytes());
-            bytes.extend([instruction.jt, instruction.jf]);
-            bytes.extend(instruction.k.to_le_bytes());
+            let [c0, c1] = instruction.code.to_le_bytes();
+            let [k0, k1, k2, k3] = instruction.k.to_le_bytes();
+            bytes.extend_from_slice(&[c0, c1, instruction.jt, instruction.jf, k0, k1, k2, k3]);
         }
         bytes
     }
@@ -163,18 +162,5 @@ impl Filter {
             k: u32::from_le_bytes([*k0, *k1, *k2, *k3]),
         };
         Ok(Filter { instructions: chunks.iter().map(instruction).collect() })
-    }
-}
-
-impl From<Filter> for ByteBuf {
-    fn from(filter: Filter) -> ByteBuf {
-        ByteBuf::from(filter.to_bytes())
-    }
-}
-
-impl TryFrom<ByteBuf> for Filter {
-    type Error = FilterError;
-    fn try_from(bytes: ByteBuf) -> Result<Filter, FilterError> {
-        Filter::from_bytes(&bytes)
     }
 }

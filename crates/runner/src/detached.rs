@@ -210,10 +210,10 @@ fn follow(
     let signals = bivouac_sys::signal::signalfd(&[SIGTERM]).map_err(kernel("wait for signals"))?;
     let keep = home.keep(id);
     let lock = keep.lock()?;
-    let plan = keep.plan()?;
+    let (plan, saved) = (keep.plan()?, keep.state()?);
     plan.allocation.make_directories()?;
     plan.allocation.gather_secrets()?;
-    let mut supervisor = Supervisor::new(engine, operator, plan, keep, lock)?;
+    let mut supervisor = Supervisor::new(engine, operator, plan, keep, lock, saved)?;
     let mut files = Files(format);
     let mut waiting = Waiting::ForBegin;
     supervisor.begin(&mut files);

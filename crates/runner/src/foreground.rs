@@ -265,12 +265,13 @@ fn prepare<'a>(host: Host<'a>, allocation: &Allocation) -> Result<Supervisor<'a>
     };
     // From now on others know of it, should we be killed.
     keep.write_plan(&plan, Care::Cached)?;
-    keep.write(&State::fresh(&plan), Care::Cached)?;
+    let state = State::fresh(&plan).supervised_here();
+    keep.write(&state, Care::Cached)?;
     allocation.make_directories()?;
     allocation.gather_secrets()?;
     disks::take(host.home, allocation)?;
     allocation.plant()?;
-    Ok(Supervisor::new(host.engine, &host.machine.operator, plan, keep, lock)?)
+    Ok(Supervisor::new(host.engine, &host.machine.operator, plan, keep, lock, Some(state))?)
 }
 
 /// The streams of all tasks, and remarks about them.

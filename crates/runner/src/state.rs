@@ -371,7 +371,7 @@ pub enum Face {
 }
 
 /// How things stand with an allocation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// [`VERSION`].
     pub version: u32,
@@ -408,7 +408,7 @@ pub struct State {
 }
 
 /// How things stand with a task.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TaskState {
     /// Its name.
     pub name: String,
@@ -461,6 +461,13 @@ impl State {
             tasks: names.map(|name| TaskState { name, ..TaskState::default() }).collect(),
             machine,
         }
+    }
+
+    /// The same, supervised by this process.
+    #[must_use]
+    pub fn supervised_here(self) -> State {
+        let own = i32::try_from(std::process::id()).ok().and_then(|pid| ProcessId::of(pid).ok());
+        State { supervisor: own.unwrap_or(ProcessId { pid: 0, start_time: 0 }), ..self }
     }
 
     /// Whether its times are of this boot.

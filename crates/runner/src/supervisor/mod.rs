@@ -20,7 +20,7 @@ use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, EngineError, Started};
 use bivouac_driver::request::TaskStreams;
 use bivouac_shim::client::{ClientError, Watch};
-use bivouac_shim::process::{Moment, ProcessId, boot_id};
+use bivouac_shim::process::{Moment, boot_id};
 use rustix::fd::{AsFd, BorrowedFd};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -103,6 +103,8 @@ pub struct Supervisor<'a> {
     keep: Keep,
     _lock: Lock,
     state: State,
+    /// What stands on the disk: the same is not written twice.
+    saved: Option<State>,
     lives: Vec<Life>,
     desk: Desk,
     failure: Option<(usize, StartError)>,
@@ -128,8 +130,8 @@ pub enum Token {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Takes an allocation over: a new one, or one whose supervisor has died or whose host was restarted. Nothing
-    /// is started before the first [`Supervisor::turn`].
+    /// Takes an allocation over: a new one, or one whose supervisor has died or whose host was restarted. `saved` is
+    /// what stands on the disk. Nothing is started before the first [`Supervisor::turn`].
     ///
     /// # Errors
     /// [`StateError`].
@@ -139,10 +141,10 @@ impl<'a> Supervisor<'a> {
         plan: Plan,
         keep: Keep,
         lock: Lock,
+        saved: Option<State>,
     ) -> Result<Supervisor<'a>, StateError> {
         let desk = Desk::open(&keep)?;
-        let saved = keep.state()?;
-        let mut state = saved.unwrap_or_else(|| State::fresh(&plan));
+        let mut state = saved.clone().unwrap_or_else(|| State::fresh(&plan)).supervised_here();
         if !state.is_of_this_boot() {
             state.machine.reboot();
             // The kernel has taken the namespace; leases of addresses lie on disk. What stays is a lease too many.
@@ -153,10 +155,6 @@ impl<'a> Supervisor<'a> {
             state.machine.set_max_run(left.map(|nanos| Duration::from_nanos(nanos.unsigned_abs())));
             state.boot_id = boot_id().unwrap_or_default();
         }
-        state.supervisor = i32::try_from(std::process::id())
-            .ok()
-            .and_then(|pid| ProcessId::of(pid).ok())
-            .unwrap_or(ProcessId { pid: 0, start_time: 0 });
         let lives = plan.allocation.tasks.iter().map(|_| Life::default()).collect();
         let checking = checking::Checking::all(&plan.allocation);
         let feeding = plan.allocation.tasks.iter().map(|_| feeding::Feeding::default()).collect();
@@ -170,6 +168,7 @@ impl<'a> Supervisor<'a> {
             keep,
             _lock: lock,
             state,
+            saved,
             lives,
             desk,
             failure: None,
@@ -201,8 +200,9 @@ impl<'a> Supervisor<'a> {
 
     /// Finds the tasks of an earlier supervisor, then does what is to be done first.
     pub fn begin(&mut self, outputs: &mut dyn Outputs) {
-        // Before anything runs: should we be killed at any later moment, others know of it.
-        self.save(outputs);
+        // Before anything runs: should we be killed at any later moment, others know of it. Nobody was promised
+        // anything yet that would have to survive the machine.
+        self.save_with(Care::Cached, outputs);
         let mut inputs = Vec::new();
         for task in 0..self.lives.len() {
             inputs.extend(self.find_again(task, outputs));
@@ -297,15 +297,25 @@ impl<'a> Supervisor<'a> {
     }
 
     fn save(&mut self, outputs: &mut dyn Outputs) {
-        self.state.status = self.state.machine.status();
-        self.state.description = self.description();
         let care = match self.plan.face {
             Face::Foreground => Care::Cached,
             Face::Detached => Care::Synced,
         };
-        if let Err(error) = self.keep.write(&self.state, care) {
+        self.save_with(care, outputs);
+    }
+
+    fn save_with(&mut self, care: Care, outputs: &mut dyn Outputs) {
+        self.state.status = self.state.machine.status();
+        self.state.description = self.description();
+        if self.saved.as_ref() == Some(&self.state) {
+            return;
+        }
+        match self.keep.write(&self.state, care) {
+            Ok(()) => self.saved = Some(self.state.clone()),
             // The tasks go on; the next change tries again.
-            outputs.told(&self.plan.allocation, 0, &Happening::Other(Kind::Driver, error.to_string()));
+            Err(error) => {
+                outputs.told(&self.plan.allocation, 0, &Happening::Other(Kind::Driver, error.to_string()));
+            }
         }
     }
 

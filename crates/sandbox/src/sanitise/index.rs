@@ -8,10 +8,9 @@ use crate::path::HostPath;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, renameat, statat, unlinkat};
 use rustix::time::{ClockId, clock_gettime};
-use std::ffi::OsStr;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::ffi::OsStrExt;
 
 /// Seconds after which everything is looked at again.
 const FRESH_SECONDS: i64 = 60;
@@ -47,8 +46,8 @@ pub(super) fn lookup(store: BorrowedFd<'_>, key: &str, source: &HostPath) -> Opt
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut text = Vec::new();
     File::from(openat(store, key, flags, Mode::empty()).ok()?).read_to_end(&mut text).ok()?;
-    let mut records = text.split(|b| *b == 0);
-    let header = std::str::from_utf8(records.next()?).ok()?;
+    let mut records = text.split_inclusive(|b| *b == 0);
+    let header = std::str::from_utf8(records.next()?.strip_suffix(b"\0")?).ok()?;
     let (scanned, name) = header.split_once(' ')?;
     let age = clock_gettime(ClockId::Boottime).tv_sec - scanned.parse::<i64>().ok()?;
     if !(0..FRESH_SECONDS).contains(&age) {
@@ -56,26 +55,24 @@ pub(super) fn lookup(store: BorrowedFd<'_>, key: &str, source: &HostPath) -> Opt
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let top = openat(CWD, source.as_path(), flags, Mode::empty()).ok()?;
-    for record in records.filter(|record| !record.is_empty()) {
-        let seen = parse(record)?;
-        let path = if seen.path.is_empty() { b".".as_slice() } else { &seen.path };
-        let status = statat(&top, OsStr::from_bytes(path), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        if status.st_ino != seen.inode || changed(&status) != seen.changed {
+    for record in records {
+        let (inode, then, path) = parse(record)?;
+        let path = if path.is_empty() { c"." } else { path };
+        let status = statat(&top, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        if status.st_ino != inode || changed(&status) != then {
             return None;
         }
     }
     Some(name.to_owned())
 }
 
-fn parse(record: &[u8]) -> Option<Seen> {
+/// One directory's number, time stamp and path. There are hundreds at each start: nothing is copied.
+fn parse(record: &[u8]) -> Option<(u64, (i64, i64), &CStr)> {
     let mut fields = record.splitn(4, |b| *b == b' ');
     let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<i64>().ok();
     let (inode, seconds, nanoseconds) = (number()?, number()?, number()?);
-    Some(Seen {
-        inode: inode.cast_unsigned(),
-        changed: (seconds, nanoseconds),
-        path: fields.next()?.to_vec(),
-    })
+    let path = CStr::from_bytes_with_nul(fields.next()?).ok()?;
+    Some((inode.cast_unsigned(), (seconds, nanoseconds), path))
 }
 
 /// Keeps what was seen. An index that cannot be kept, or would not be reliable, costs the next start a scan and

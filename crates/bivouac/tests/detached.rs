@@ -526,7 +526,8 @@ fn w3_killed_at_any_moment_one_supervisor_later_one_task_runs() {
             (listed.contains("\"supervised\": true") && processes(&[&mark]).len() == 1).then_some(())
         });
         assert_eq!(processes(&["supervise", state]).len(), 1);
-        assert_eq!(bivouac.told(&["stop", "j"]).2, Some(0));
+        let stopped = bivouac.told(&["stop", "j"]);
+        assert_eq!(stopped.2, Some(0), "{stopped:?}");
         assert_eq!(processes(&[&mark]).len(), 0, "nothing runs on");
         wait_for("gc", || {
             bivouac.told(&["gc"]);

@@ -519,6 +519,10 @@ fn w3_killed_at_any_moment_one_supervisor_later_one_task_runs() {
         let pid = rustix::process::Pid::from_raw(born).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         starting.wait().unwrap();
+        // Until it is dead it holds its lock, and to everybody it is the supervisor.
+        wait_for("the killed one to be gone", || {
+            (!processes(&["supervise", state]).contains(&born)).then_some(())
+        });
         wait_for("one supervisor and one task", || {
             let (_, stderr, code) = bivouac.told(&["resume"]);
             assert_eq!(code, Some(0), "{stderr}");

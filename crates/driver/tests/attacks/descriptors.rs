@@ -266,7 +266,7 @@ fn is_idle(shim: i32) {
 /// Whoever traces a process of the task keeps it from its parent when it is dead: its deadline is kept all the same, and
 /// the shim does not wait in a circle.
 ///
-/// Covers: 1a-shared-memory-oom, T96
+/// Covers: 1a-shared-memory-oom
 #[test]
 fn a_dead_exec_in_the_hands_of_the_task_keeps_no_client_and_no_shim_busy() {
     let Some(bench) = Bench::new("kept") else { return };

@@ -1,6 +1,6 @@
 //! What the caller starts: an artifact's two helper processes, one after the other, then the move to its place.
 
-use crate::address::{Address, BadAddress, Getter};
+use crate::address::{Address, BadAddress, Getter, Web};
 use crate::cache;
 use crate::checksum::{Checksum, Sum};
 use crate::deposit::{self, DepositError, Seal, temporary_name};
@@ -133,9 +133,11 @@ const PASSED: [&str; 12] = [
     "LANG",
     "TZ",
 ];
-/// What a helper may see of this process's environment: proxies and certificate authorities.
+/// What a helper may see of this process's environment: proxies and certificate authorities; and where logins are,
+/// which only the face can read.
 pub fn environment() -> Vec<(OsString, OsString)> {
-    PASSED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect()
+    let passed = PASSED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+    passed.chain(crate::netrc::place().map(|path| ("NETRC".into(), path.into()))).collect()
 }
 
 /// How often a waiting caller is asked whether it still wants the artifact.
@@ -159,7 +161,11 @@ impl Fetcher {
         owner: Owner,
         watch: Watch<'_>,
     ) -> Result<Arrival, FetchError> {
-        let address = Address::parse(&artifact.source, &artifact.options)?;
+        let mut address = Address::parse(&artifact.source, &artifact.options)?;
+        let named = artifact.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let (Getter::Http(web @ Web { login: None, .. }), false) = (&mut address.getter, named) {
+            web.login = crate::netrc::login(&self.environment, &web.url);
+        }
         let place = Place::resolve(&artifact.destination)?;
         let deposit = |error: DepositError| FetchError::Deposit { shown: address.shown.clone(), error };
         let staging = Staging::make(&self.staging).map_err(|error| deposit(error.into()))?;

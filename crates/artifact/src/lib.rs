@@ -18,6 +18,7 @@ mod git;
 pub mod helper;
 mod http;
 mod local;
+mod netrc;
 pub mod order;
 pub mod place;
 pub mod tls;

@@ -355,6 +355,33 @@ fn logins_and_headers_go_to_the_named_server_only() {
     );
 }
 
+/// The helpers are other users: that the login arrives shows that the face has read the file.
+#[test]
+fn a_login_comes_from_netrc_where_the_address_and_the_headers_have_none() {
+    let other = Odd::new(|_, _, stream| ok(stream, b"there"));
+    let there = other.url("/there").replace("127.0.0.1", "localhost");
+    let server = Odd::new(move |_, _, stream| {
+        let _ = write!(stream, "HTTP/1.1 302 Found\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n");
+    });
+    let mut rig = Rig::new();
+    let directory = tempfile::tempdir().unwrap();
+    let netrc = directory.path().join("netrc");
+    std::fs::write(&netrc, "machine 127.0.0.1 login joe password secret\n").unwrap();
+    std::fs::set_permissions(&netrc, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    rig.environment("NETRC", netrc.as_os_str());
+    let fetched = |name: &str, source: String, header: Option<&str>| {
+        let mut artifact = to_file(artifact(source), &format!("local/{name}"));
+        artifact.headers.extend(header.map(|value| ("Authorization".to_owned(), value.to_owned())));
+        rig.fetch(&artifact).unwrap();
+        let requests = server.requests();
+        requests.last().unwrap().headers.get("authorization").cloned().unwrap_or_default()
+    };
+    assert_eq!(fetched("a", server.url("/x"), None), "Basic am9lOnNlY3JldA==");
+    assert_eq!(fetched("b", server.url("/x").replace("//", "//a:b@"), None), "Basic YTpi");
+    assert_eq!(fetched("c", server.url("/x"), Some("Bearer t")), "Bearer t");
+    assert!(other.requests().iter().all(|request| !request.headers.contains_key("authorization")));
+}
+
 #[test]
 fn proxies_come_from_the_environment() {
     let proxy = Odd::new(|_, _, stream| ok(stream, b"by proxy"));

@@ -1,6 +1,6 @@
 //! A command after `--` with Docker's flags becomes the same request that a job file makes.
 
-use crate::cli::{Adhoc, Mode, NetworkMode};
+use crate::cli::{Adhoc, Mode, NetworkMode, Run};
 use anyhow::{Context, Result, bail};
 use bivouac_driver::config::{DeviceAsked, DeviceUse};
 use bivouac_driver::options::{Value, parse_size};
@@ -21,13 +21,8 @@ use std::time::Duration;
 ///
 /// # Errors
 /// Names the flag and what is wrong with it.
-pub(crate) fn allocation(
-    flags: &Adhoc,
-    command: &[OsString],
-    id: &str,
-    state_dir: &Path,
-) -> Result<Allocation, Usage> {
-    read(flags, command, id, state_dir).map_err(Usage)
+pub(crate) fn allocation(run: &Run, id: &str, state_dir: &Path) -> Result<Allocation, Usage> {
+    read(run, id, state_dir).map_err(Usage)
 }
 
 /// The options that flags become, where their names differ from the flag's.
@@ -80,20 +75,21 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-fn read(flags: &Adhoc, command: &[OsString], id: &str, state_dir: &Path) -> Result<Allocation> {
+fn read(run: &Run, id: &str, state_dir: &Path) -> Result<Allocation> {
+    let flags = &run.adhoc;
     name(&flags.name)?;
     capabilities("--cap-add", &flags.cap_add)?;
     capabilities("--cap-drop", &flags.cap_drop)?;
     let order = Order {
         name: flags.name.clone(),
-        config: config(flags, command)?,
+        config: config(flags, &run.command)?,
         env: environment(&flags.env)?,
         user: flags.user.clone().unwrap_or_default(),
         resources: resources(flags)?,
         network: if flags.net == NetworkMode::None { Network::Own } else { Network::Host },
         hostname: None,
         dns: None,
-        mounts: flags.volume.iter().map(|text| volume(text)).collect::<Result<_>>()?,
+        mounts: run.volume.iter().map(|text| volume(text)).collect::<Result<_>>()?,
         devices: flags.device.iter().map(|text| device(text)).collect::<Result<_>>()?,
     };
     let task = PlannedTask {

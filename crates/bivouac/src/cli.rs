@@ -138,8 +138,18 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) variables: Variables,
     /// The job file (`-` for standard input). None when a command follows `--`.
-    #[arg(value_name = "JOB", conflicts_with = "command")]
+    // What a command's options say stands in a job file's blocks: nothing of it may be asked for and not be had.
+    #[arg(value_name = "JOB", conflicts_with_all = ["command", "Adhoc"])]
     pub(crate) job: Option<PathBuf>,
+    /// Mount a file or directory of the host; with a job file: give it a host volume, NAME=PATH[:ro].
+    #[arg(short, long, value_name = "HOST:TASK[:ro]", value_parser = some())]
+    pub(crate) volume: Vec<String>,
+    /// Pass standard input on.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the task a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
     #[command(flatten)]
     pub(crate) adhoc: Adhoc,
     /// Run in the background and print the allocations' ids when the tasks run.
@@ -155,7 +165,7 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) keep: bool,
     /// A command and its arguments.
-    #[arg(last = true, value_name = "COMMAND", allow_hyphen_values = true)]
+    #[arg(last = true, value_name = "COMMAND", allow_hyphen_values = true, conflicts_with = "Variables")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -189,9 +199,6 @@ pub(crate) struct Adhoc {
     /// Set a variable in the task; NAME alone takes the caller's value.
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = some())]
     pub(crate) env: Vec<String>,
-    /// Mount a file or directory of the host; with a job file: give it a host volume, NAME=PATH[:ro].
-    #[arg(short, long, value_name = "HOST:TASK[:ro]", value_parser = some())]
-    pub(crate) volume: Vec<String>,
     /// Directory in the task to start in.
     #[arg(short, long, value_name = "DIR", value_parser = some())]
     pub(crate) workdir: Option<String>,
@@ -237,12 +244,6 @@ pub(crate) struct Adhoc {
     /// Put a reaper in front of the command.
     #[arg(long)]
     pub(crate) init: bool,
-    /// Pass standard input on.
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
-    /// Give the task a terminal.
-    #[arg(short, long)]
-    pub(crate) tty: bool,
     /// Signal that asks the command to stop.
     #[arg(long, value_name = "SIGNAL", default_value = "SIGINT", value_parser = some())]
     pub(crate) stop_signal: String,

@@ -28,6 +28,17 @@ fn a_command_may_look_like_an_option() {
 }
 
 #[test]
+fn what_a_job_file_says_itself_is_not_said_beside_it() {
+    let read = |words: &str| Cli::try_parse_from(["bivouac", "run"].into_iter().chain(words.split(' ')));
+    for words in ["--memory 64m job.hcl", "--read-only job.hcl", "--net none job.hcl", "--var a=b -- true"] {
+        assert_eq!(read(words).unwrap_err().kind(), clap::error::ErrorKind::ArgumentConflict, "{words}");
+    }
+    for words in ["-it -v data=/srv --quiet --var a=b job.hcl", "-it -v /srv:/srv --memory 64m -- true"] {
+        assert!(read(words).is_ok(), "{words}");
+    }
+}
+
+#[test]
 fn nonsense_is_told_in_the_format_that_it_asks_for() {
     let format = |line: &str, environment: Option<&str>| {
         let words: Vec<_> = line.split(' ').map(OsString::from).collect();

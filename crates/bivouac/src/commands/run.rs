@@ -29,17 +29,14 @@ pub(super) fn run(cli: &Cli, run: &Run) -> Result<u8> {
     let (allocations, submission) = match (&run.job, run.command.is_empty()) {
         (Some(job), true) => {
             let outcome = load(job, &run.variables)?;
-            let submission =
-                Submission { job: outcome.job.clone(), volumes: super::absolute(&run.adhoc.volume)? };
+            let submission = Submission { job: outcome.job.clone(), volumes: super::absolute(&run.volume)? };
             if let Some(done) = run_later(cli, run, &home, &machine, &submission)? {
                 return Ok(done);
             }
             let volumes = &submission.volumes;
             (registry::allocations(&outcome, &home, volumes, &machine.volumes, None)?, Some(submission))
         }
-        (None, false) => {
-            (vec![adhoc::allocation(&run.adhoc, &run.command, &allocation::new_id(), home.path())?], None)
-        }
+        (None, false) => (vec![adhoc::allocation(run, &allocation::new_id(), home.path())?], None),
         _ => bail!("name a job file, or give a command after `--`"),
     };
     let engine = engine()?;
@@ -49,7 +46,7 @@ pub(super) fn run(cli: &Cli, run: &Run) -> Result<u8> {
             Starter { engine: &engine, home: &home, config: config.as_deref(), network: &machine.network };
         return starter.run(on_boot(run), &allocations, submission.as_ref());
     }
-    if run.adhoc.tty && !ui::is_terminal() {
+    if run.tty && !ui::is_terminal() {
         bail!("--tty: standard input is not a terminal");
     }
     let directory = if run.keep { Directory::Kept } else { Directory::Removed };
@@ -62,7 +59,7 @@ fn on_boot(run: &Run) -> OnBoot {
 }
 
 fn check_detached(run: &Run) -> Result<()> {
-    if run.adhoc.tty || run.adhoc.interactive {
+    if run.tty || run.interactive {
         bail!("--detach: nobody is there for --interactive or --tty; use `bivouac exec -it` later");
     }
     Ok(())
@@ -70,7 +67,7 @@ fn check_detached(run: &Run) -> Result<()> {
 
 fn show(run: &Run) -> Show {
     Show {
-        attach: attach(run.adhoc.tty, run.adhoc.interactive),
+        attach: attach(run.tty, run.interactive),
         colour: if ui::has_colour() { Colour::On } else { Colour::Off },
         remarks: if run.quiet { Remarks::Silent } else { Remarks::Written(ui::format()) },
         record: if run.job.is_some() { Record::Kept } else { Record::Nothing },

@@ -62,46 +62,8 @@ fn check(
     service_port: Option<&str>,
 ) -> Option<Check> {
     block.cx.uses(Feature::Check, block.span);
-    let kind = block.required_text("type");
+    let kind = check_kind(block);
     let common_fields = common_fields(block);
-    let (command, args) = (block.text("command"), block.texts("args").unwrap_or_default());
-    let http = CheckKind::Http {
-        method: block.text("method").unwrap_or_else(|| "GET".into()),
-        path: block.text("path").unwrap_or_default(),
-        protocol: block.choice("protocol", &[("http", "http"), ("https", "https")]).unwrap_or("http").into(),
-        headers: headers(block),
-        body: block.text("body"),
-        tls_skip_verify: block.flag("tls_skip_verify"),
-        tls_server_name: block.text("tls_server_name"),
-    };
-    let kind = match kind.as_str() {
-        "script" => {
-            if command.is_none() {
-                block.cx.error(block.span, "a script check needs `command`");
-            }
-            Some(CheckKind::Script { command: command.unwrap_or_default(), args })
-        }
-        "tcp" => Some(CheckKind::Tcp),
-        "http" => {
-            if matches!(&http, CheckKind::Http { path, .. } if path.is_empty()) {
-                block.cx.error(block.span, "an http check needs `path`");
-            }
-            Some(http)
-        }
-        "" => None,
-        other => {
-            let problem = Diagnostic::new(
-                block.place_of("type"),
-                format!("checks of type {other:?} are not available"),
-            );
-            block.cx.report(
-                problem
-                    .label("expected \"http\", \"tcp\" or \"script\"")
-                    .nearest(other, ["http", "tcp", "script"]),
-            );
-            None
-        }
-    };
     let out = Check {
         name: block.text("name").unwrap_or_else(|| format!("service: {service:?} check")),
         kind: kind.clone().unwrap_or(CheckKind::Tcp),
@@ -132,6 +94,49 @@ fn check(
         block.cx.error(block.span, "the check needs a `port`, its own or its service's");
     }
     kind.map(|_| out)
+}
+
+/// What is done to learn how things stand; the fields of all types are taken, so that none is an unknown one.
+fn check_kind(block: &Reader<'_, '_>) -> Option<CheckKind> {
+    let kind = block.required_text("type");
+    let (command, args) = (block.text("command"), block.texts("args").unwrap_or_default());
+    let http = CheckKind::Http {
+        method: block.text("method").unwrap_or_else(|| "GET".into()),
+        path: block.text("path").unwrap_or_default(),
+        protocol: block.choice("protocol", &[("http", "http"), ("https", "https")]).unwrap_or("http").into(),
+        headers: headers(block),
+        body: block.text("body"),
+        tls_skip_verify: block.flag("tls_skip_verify"),
+        tls_server_name: block.text("tls_server_name"),
+    };
+    match kind.as_str() {
+        "script" => {
+            if command.is_none() {
+                block.cx.error(block.span, "a script check needs `command`");
+            }
+            Some(CheckKind::Script { command: command.unwrap_or_default(), args })
+        }
+        "tcp" => Some(CheckKind::Tcp),
+        "http" => {
+            if matches!(&http, CheckKind::Http { path, .. } if path.is_empty()) {
+                block.cx.error(block.span, "an http check needs `path`");
+            }
+            Some(http)
+        }
+        "" => None,
+        other => {
+            let problem = Diagnostic::new(
+                block.place_of("type"),
+                format!("checks of type {other:?} are not available"),
+            );
+            block.cx.report(
+                problem
+                    .label("expected \"http\", \"tcp\" or \"script\"")
+                    .nearest(other, ["http", "tcp", "script"]),
+            );
+            None
+        }
+    }
 }
 
 /// Interval and timeout, both required and at least a second.

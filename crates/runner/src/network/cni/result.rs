@@ -163,6 +163,16 @@ mod tests {
         Outcome::read(answer, Path::new(HERE))
     }
 
+    /// Found by the fuzz target: a plugin is given back what it said, to the last digit.
+    #[test]
+    fn a_number_is_the_same_after_it_was_saved() {
+        let text = r#"{"interfaces": [{"name": "eth0", "sandbox": "/run/netns/a"}],
+            "ips": [{"address": "10.0.0.2/8", "weight": 184.6744073719551615}]}"#;
+        let outcome = read(serde_json::from_str(text).unwrap()).unwrap();
+        let saved = serde_json::to_string(&outcome).unwrap();
+        assert_eq!(serde_json::from_str::<Outcome>(&saved).unwrap(), outcome);
+    }
+
     /// Covers: W46
     #[test]
     fn the_first_interface_with_an_address_wins() {

@@ -29,13 +29,15 @@ const AT_A_TIME: usize = 2;
 /// What was asked for.
 struct Wanted {
     seconds: u32,
+    /// Where libFuzzer's dice begin; somewhere else each time when none is given.
+    seed: Option<u32>,
     install: bool,
     targets: Vec<String>,
 }
 
 impl Wanted {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let mut wanted = Self { seconds: 60, install: true, targets: Vec::new() };
+        let mut wanted = Self { seconds: 60, seed: None, install: true, targets: Vec::new() };
         let mut rest = arguments.iter().map(String::as_str);
         while let Some(argument) = rest.next() {
             match argument {
@@ -43,9 +45,13 @@ impl Wanted {
                     let number = rest.next().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
                     wanted.seconds = number.context("`--seconds` needs a number above 0")?;
                 }
+                "--seed" => {
+                    let number = rest.next().and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+                    wanted.seed = Some(number.context("`--seed` needs a number above 0")?);
+                }
                 "--no-install" => wanted.install = false,
                 option if option.starts_with('-') => {
-                    bail!("`cargo xtask fuzz` knows --seconds and --no-install, not `{option}`")
+                    bail!("`cargo xtask fuzz` knows --seconds, --seed and --no-install, not `{option}`")
                 }
                 target => wanted.targets.push(target.to_owned()),
             }
@@ -74,7 +80,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(target) = next(&queue) {
-                    if let Err(error) = home.fuzz(&programs, &target, wanted.seconds)
+                    if let Err(error) = home.fuzz(&programs, &target, &wanted)
                         && let Ok(mut failures) = failures.lock()
                     {
                         failures.push(format!("{target}: {error:#}"));
@@ -132,7 +138,7 @@ impl Home {
     }
 
     /// Runs one target and says its line.
-    fn fuzz(&self, programs: &Path, target: &str, seconds: u32) -> Result<()> {
+    fn fuzz(&self, programs: &Path, target: &str, wanted: &Wanted) -> Result<()> {
         let begun = Instant::now();
         let (corpus, artifacts) = (self.top.join("corpus").join(target), self.top.join("artifacts"));
         for folder in [&corpus, &artifacts] {
@@ -142,7 +148,8 @@ impl Home {
         let log = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut command = Command::new(programs.join(target));
         command
-            .arg(format!("-max_total_time={seconds}"))
+            .arg(format!("-max_total_time={}", wanted.seconds))
+            .args(wanted.seed.map(|seed| format!("-seed={seed}")))
             .arg(format!("-artifact_prefix={}/{target}-", artifacts.display()))
             .args(LIMITS)
             .arg(&corpus)
@@ -180,7 +187,7 @@ mod tests {
             |words: &[&str]| Wanted::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         let wanted = parse(&["--seconds", "5", "words", "--no-install"]).unwrap();
         assert_eq!((wanted.seconds, wanted.install, wanted.targets.len()), (5, false, 1));
-        for bad in [&["--seconds"][..], &["--seconds", "0"], &["--seconds", "x"], &["--minutes"]] {
+        for bad in [&["--seconds"][..], &["--seconds", "0"], &["--seed", "0"], &["--minutes"]] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -242,8 +242,11 @@ fn who_is_made_to_say_that_it_failed_is_ended_and_holds_nobody() {
         }
     }
     until("what lied is gone", || inside() == before);
-    let report = live.exec(&["/bin/true"]).map(|report| report.status);
-    assert!(report.is_ok(), "{report:?}");
+    // The watch goes on and may catch this one, too: it is answered either way.
+    match live.exec(&["/bin/true"]) {
+        Ok(report) => assert_eq!(report.status, 0),
+        Err(error) => assert!(error.to_string().contains("cross-device"), "{error}"),
+    }
     let told = live.kill();
     assert!(told.text.contains("lied = "), "{}", told.text);
     bench.finish();

@@ -188,7 +188,10 @@ fn the_shim_outlives_lack_of_memory_and_stopped_execs() {
 fn the_same_figures_are_told_on_every_version() {
     let Some(bench) = Bench::new("figures") else { return };
     let live = bench.attack("a", "fds", &["stay"]).ready();
-    let told = bench.engine.stats(live.id()).unwrap().group;
+    let figures = || bench.engine.stats(live.id()).unwrap().group;
+    // The kernel counts on each processor by itself, and adds up every two seconds.
+    until("what programs have is counted", || figures().memory.is_some_and(|memory| memory.anonymous.0 > 0));
+    let told = figures();
     let Stats { cpu: Some(_), throttling: Some(_), memory: Some(memory), pids: Some(1), io: Some(_) } = told
     else {
         panic!("{told:?}")

@@ -27,7 +27,15 @@ fn every_batch_example_runs() {
     let all = std::fs::read_dir(root().join("examples")).unwrap();
     let files = all.flatten().filter(|entry| entry.path().to_string_lossy().ends_with(".nomad.hcl")).count();
     // With tests of their own: here, in book.rs.
-    let elsewhere = ["web", "bridge-web", "two-services", "postgres", "batch-pipeline", "fetched-program"];
+    let elsewhere = [
+        "web",
+        "bridge-web",
+        "two-services",
+        "postgres",
+        "batch-pipeline",
+        "fetched-program",
+        "nightly-backup",
+    ];
     assert_eq!(files, expected.len() + elsewhere.len(), "every example is run by a test");
 }
 

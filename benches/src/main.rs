@@ -2,7 +2,7 @@
 //! budget.
 //!
 //! Wants root, a mount namespace of its own and the release programs (`cargo xtask bench` sees to all three). With
-//! `--check` only what CI holds is measured, and no page is written.
+//! `--check` only what a busy machine can hold is measured, and no page is written.
 #![forbid(unsafe_code)]
 
 use anyhow::{Context, Result, bail};
@@ -30,7 +30,7 @@ enum Extent {
     Whole,
     /// The rows of the standalone face, with no page.
     Runner,
-    /// What CI holds.
+    /// What a busy machine can hold.
     Check,
 }
 

@@ -36,7 +36,7 @@ cargo xtask COMMAND
       --no-install        do not install what is missing
   bench [ARGS]          measure against the floor, runc, bubblewrap and crun; writes docs/benchmarks.md
       --vm                in the cgroup v2 machine; writes docs/benchmarks-v2.md
-      --check             only what CI holds, quickly; writes nothing
+      --check             only what a busy machine can hold, quickly; writes nothing
       --runner            only the standalone face; writes nothing
       --smoke             everything in small: its figures say little
   bench nomad           measure tasks under a real Nomad; writes docs/benchmarks-nomad.md (10 minutes)

@@ -17,7 +17,7 @@ use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, Started};
 use bivouac_driver::request::{Output, TaskStreams};
 use bivouac_sys::exec::StringArray;
-use bivouac_sys::spawn::{Spawn, spawn};
+use bivouac_sys::spawn::{Executable, Spawn, spawn};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
@@ -164,7 +164,7 @@ fn start(
         .map_err(|error| RunError::Plan(crate::allocation::PlanError::other(error)))?;
     let tasks: Vec<_> = entrance.tasks.iter().map(AsFd::as_fd).collect();
     spawn(&Spawn {
-        program: c"/proc/self/exe",
+        program: Executable::At(c"/proc/self/exe"),
         arguments: &arguments,
         environment: &environment,
         descriptors: &[null.as_fd(), answer, log.as_fd()],

@@ -17,7 +17,7 @@ use bivouac_sandbox::model::TerminalSize;
 use bivouac_sys::Errno;
 use bivouac_sys::clone::Child;
 use bivouac_sys::exec::StringArray;
-use bivouac_sys::spawn::{Spawn, spawn};
+use bivouac_sys::spawn::{Executable, Spawn, spawn};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::sockopt::socket_peercred;
@@ -121,7 +121,7 @@ impl Place<'_> {
         let arguments = StringArray::new(vec![self.program.path.clone(), CString::from(c"3")]);
         let environment = StringArray::new(Vec::new());
         let child = spawn(&Spawn {
-            program: &self.program.opened,
+            program: Executable::Opened(self.program.mount.as_fd()),
             arguments: &arguments,
             environment: &environment,
             descriptors: &[null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()],

@@ -7,14 +7,14 @@
 use crate::clone::{CLONE_INTO_CGROUP, Child, RawCloneArgs};
 use crate::exec::StringArray;
 use crate::{Errno, check, signal};
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// What to start and where.
 #[derive(Debug)]
 pub struct Spawn<'a> {
-    /// Path of the program, handed to `execve` as it is.
-    pub program: &'a CStr,
+    /// The program.
+    pub program: Executable<'a>,
     /// `argv`.
     pub arguments: &'a StringArray,
     /// `envp`.
@@ -25,6 +25,15 @@ pub struct Spawn<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Opened `tasks` files of cgroup v1 hierarchies that the child writes `0` to.
     pub tasks: &'a [BorrowedFd<'a>],
+}
+
+/// The program that is started.
+#[derive(Clone, Copy, Debug)]
+pub enum Executable<'a> {
+    /// The one at a path, handed to `execve` as it is.
+    At(&'a CStr),
+    /// One that was opened: started by the name of its descriptor.
+    Opened(BorrowedFd<'a>),
 }
 
 /// What the child reads, and the one field that it writes.
@@ -47,18 +56,27 @@ const STACK_SIZE: usize = 64 * 1024;
 /// # Errors
 /// What clone3(2), a write to `tasks`, dup3(2) or execve(2) answered; nothing is left running then.
 pub fn spawn(what: &Spawn<'_>) -> Result<Child, Errno> {
-    // Sources are moved above the targets first, so that placing one never closes the next.
-    let count = what.descriptors.len() as i32;
-    let mut sources = Vec::with_capacity(what.descriptors.len());
-    for fd in what.descriptors {
-        let number = crate::exec::duplicate_above(*fd, count + 3)?;
+    // Whatever is placed, and the program, is moved above the targets first, so that placing one never closes another.
+    let least = what.descriptors.len() as i32 + 3;
+    let moved = |fd| {
+        let number = crate::exec::duplicate_above(fd, least)?;
         // SAFETY: the kernel just made this descriptor for us.
-        sources.push(unsafe { OwnedFd::from_raw_fd(number) });
-    }
+        Ok::<_, Errno>(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    let sources = what.descriptors.iter().map(|fd| moved(*fd)).collect::<Result<Vec<_>, _>>()?;
+    let (opened, name);
+    let program = match what.program {
+        Executable::At(path) => path,
+        Executable::Opened(fd) => {
+            opened = moved(fd)?;
+            name = CString::new(format!("/proc/self/fd/{}", opened.as_raw_fd())).unwrap_or_default();
+            name.as_c_str()
+        }
+    };
     let numbers: Vec<i32> = sources.iter().map(AsRawFd::as_raw_fd).collect();
     let tasks: Vec<i32> = what.tasks.iter().map(AsRawFd::as_raw_fd).collect();
     let mut order = Order {
-        program: what.program.as_ptr(),
+        program: program.as_ptr(),
         argv: what.arguments.as_kernel(),
         envp: what.environment.as_kernel(),
         descriptors: numbers.as_ptr(),
@@ -207,7 +225,6 @@ unsafe fn clone_with_stack(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::CString;
     use std::io::Read;
     use std::os::fd::AsFd;
 
@@ -221,7 +238,7 @@ mod tests {
         let null = std::fs::File::open("/dev/null").unwrap();
         let (arguments, environment) = (strings(&["sh", "-c", "echo $A >&1; exit 7"]), strings(&["A=b"]));
         let child = spawn(&Spawn {
-            program: c"/bin/sh",
+            program: Executable::At(c"/bin/sh"),
             arguments: &arguments,
             environment: &environment,
             descriptors: &[null.as_fd(), writer.as_fd(), null.as_fd()],
@@ -238,10 +255,28 @@ mod tests {
     }
 
     #[test]
+    fn an_opened_program_is_started_though_its_number_is_given_to_another() {
+        let program = std::fs::File::open("/bin/sh").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let (arguments, environment) = (strings(&["sh", "-c", "exit 7"]), strings(&[]));
+        let child = spawn(&Spawn {
+            program: Executable::Opened(program.as_fd()),
+            arguments: &arguments,
+            environment: &environment,
+            descriptors: &vec![null.as_fd(); program.as_raw_fd() as usize + 1],
+            cgroup: None,
+            tasks: &[],
+        })
+        .unwrap();
+        let reaped = crate::wait::reap_blocking(child.pidfd.as_fd()).unwrap();
+        assert_eq!(reaped.ending, crate::wait::Ending::Exited(7));
+    }
+
+    #[test]
     fn a_missing_program_is_an_error_and_no_child_is_left() {
         let (arguments, environment) = (strings(&["x"]), strings(&[]));
         let failed = spawn(&Spawn {
-            program: c"/no/such/program",
+            program: Executable::At(c"/no/such/program"),
             arguments: &arguments,
             environment: &environment,
             descriptors: &[],

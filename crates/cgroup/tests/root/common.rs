@@ -5,7 +5,7 @@ use bivouac_cgroup::{
     remove_empty_parents,
 };
 use bivouac_sys::exec::StringArray;
-use bivouac_sys::spawn::{Spawn, spawn};
+use bivouac_sys::spawn::{Executable, Spawn, spawn};
 use bivouac_sys::wait::{Ending, reap_blocking, try_reap};
 use std::ffi::CString;
 use std::io::Read;
@@ -135,7 +135,7 @@ pub(crate) fn run(entrance: &Entrance, program: &str, arguments: &[&str], enviro
     let environment: Vec<&str> =
         ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"].iter().chain(environment).copied().collect();
     let child = spawn(&Spawn {
-        program: &CString::new(program).unwrap(),
+        program: Executable::At(&CString::new(program).unwrap()),
         arguments: &strings(arguments),
         environment: &strings(&environment),
         descriptors: &[null.as_fd(), writer.as_fd(), writer.as_fd()],

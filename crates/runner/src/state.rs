@@ -4,6 +4,11 @@
 //! `lock`, `control`), `jobs/<name>` (what is started later), `volumes/<name>` and `disks/<job>.<group>[<index>]`. Every file is written beside its place,
 //! synced where it must survive the machine, and renamed. Whoever holds `lock` is the supervisor.
 
+mod document;
+
+pub use document::Care;
+pub(crate) use document::{read, write};
+
 use crate::allocation::Allocation;
 use crate::checks::Health;
 use crate::disk_limit::Way;
@@ -12,20 +17,18 @@ use crate::lifecycle::{Machine, Status};
 use crate::network::{Attached, Settings};
 use crate::registry::Submission;
 use bivouac_shim::process::{Moment, ProcessId, boot_id};
+use bivouac_sys::replace::Nameless;
 use rustix::fs::{FlockOperation, flock};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The version of the files; a reader takes its own and older ones.
 pub const VERSION: u32 = 1;
-/// No file of ours is longer: a plan holds environments, which the kernel caps.
-const LARGEST: u64 = 64 << 20;
+const STATE: &str = "state.json";
 
 /// How long somebody who only looks may hold a lock.
 const LOOKED_AT: Duration = Duration::from_millis(500);
@@ -78,15 +81,6 @@ fn hint(error: &std::io::Error) -> &'static str {
 
 pub(crate) fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> StateError {
     move |error| StateError::File { what, path: path.to_owned(), error }
-}
-
-/// How careful a file is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Care {
-    /// It must be there after the machine has lost its power.
-    Synced,
-    /// It must be there after every process has died.
-    Cached,
 }
 
 /// The state directory, and how what is made in it is limited.
@@ -292,7 +286,15 @@ impl Keep {
     /// # Errors
     /// [`StateError::File`].
     pub fn write(&self, state: &State, care: Care) -> Result<(), StateError> {
-        write(&self.path, "state.json", state, care)
+        write(&self.path, STATE, state, care)
+    }
+
+    /// The same; what was written before goes to `nameless`.
+    ///
+    /// # Errors
+    /// [`StateError::File`].
+    pub fn rewrite(&self, state: &State, care: Care, nameless: &mut Nameless) -> Result<(), StateError> {
+        document::write_over(&self.path, STATE, state, care, nameless)
     }
 
     /// Reads how things stand; `None` before the first time.
@@ -300,7 +302,7 @@ impl Keep {
     /// # Errors
     /// [`StateError`].
     pub fn state(&self) -> Result<Option<State>, StateError> {
-        match read(&self.path.join("state.json")) {
+        match read(&self.path.join(STATE)) {
             Err(StateError::File { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
@@ -311,7 +313,7 @@ impl Keep {
     /// # Errors
     /// [`StateError::File`].
     pub fn remove(&self) -> Result<(), StateError> {
-        for name in ["control", "supervisor.log", "state.json", "plan.json", "lock"] {
+        for name in ["control", "supervisor.log", STATE, "plan.json", "lock"] {
             let path = self.path.join(name);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -476,83 +478,9 @@ impl State {
     }
 }
 
-/// Writes a document beside its place and renames it there.
-pub(crate) fn write<T: Serialize>(
-    directory: &Path,
-    name: &str,
-    value: &T,
-    care: Care,
-) -> Result<(), StateError> {
-    let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
-    let damaged =
-        |error: serde_json::Error| StateError::Damaged { path: path.clone(), text: error.to_string() };
-    let bytes = serde_json::to_vec(value).map_err(damaged)?;
-    let written = (|| {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&bytes)?;
-        if care == Care::Synced {
-            file.sync_all()?;
-        }
-        std::fs::rename(&new, &path)?;
-        if care == Care::Synced {
-            File::open(directory)?.sync_all()?;
-        }
-        Ok(())
-    })();
-    written.map_err(|error| {
-        // Half a file on a full disk would only take more of it.
-        let _ = std::fs::remove_file(&new);
-        failed("write", &path)(error)
-    })
-}
-
-/// Reads a document of this or an earlier version.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        version: u32,
-    }
-    let damaged = |text: String| StateError::Damaged { path: path.to_owned(), text };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed("open", path))?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(damaged("it is too long".into()));
-    }
-    let Versioned { version } = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-    if version > VERSION {
-        return Err(StateError::Newer { path: path.to_owned(), version });
-    }
-    serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Sample {
-        version: u32,
-        text: String,
-    }
-
-    #[test]
-    fn a_document_is_whole_or_an_error_that_names_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.json");
-        let sample = Sample { version: VERSION, text: "whole".into() };
-        write(dir.path(), "x.json", &sample, Care::Synced).unwrap();
-        assert_eq!(read::<Sample>(&path).unwrap(), sample);
-        let whole = std::fs::read(&path).unwrap();
-        for cut in 0..whole.len() {
-            std::fs::write(&path, whole.get(..cut).unwrap()).unwrap();
-            assert!(read::<Sample>(&path).unwrap_err().to_string().contains("x.json is damaged"));
-        }
-        let later = Sample { version: VERSION + 1, text: String::new() };
-        write(dir.path(), "x.json", &later, Care::Cached).unwrap();
-        assert!(matches!(read::<Sample>(&path), Err(StateError::Newer { .. })));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
-    }
 
     #[test]
     fn any_name_is_one_file_name_and_comes_back() {

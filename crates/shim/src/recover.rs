@@ -5,7 +5,8 @@ use crate::client::{Client, ClientError};
 use crate::process::boot_id;
 use crate::protocol::Refusal;
 use crate::status::{FILE, Phase, Status, StatusError};
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat, unlinkat};
+use bivouac_sys::replace::Nameless;
+use rustix::fs::{CWD, Dir, FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -128,7 +129,7 @@ pub fn clean(run_dir: &Path) -> Result<Option<Status>, RecoverError> {
         Found::OtherBoot(status) => Some(*status),
         Found::NeverStarted | Found::Damaged(_) => None,
     };
-    remove_run_dir(dir.as_fd(), run_dir)?;
+    remove_run_dir(dir.as_fd(), run_dir, &mut Nameless::default())?;
     Ok(status)
 }
 
@@ -155,7 +156,11 @@ fn open(run_dir: &Path) -> Result<OwnedFd, RecoverError> {
 ///
 /// # Errors
 /// [`RecoverError::Kernel`]: `ENOTEMPTY` when somebody put a directory there.
-pub(crate) fn remove_run_dir(dir: BorrowedFd<'_>, path: &Path) -> Result<(), RecoverError> {
+pub(crate) fn remove_run_dir(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    nameless: &mut Nameless,
+) -> Result<(), RecoverError> {
     let kernel = |what| move |errno| RecoverError::Kernel { what, path: path.to_owned(), errno };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let listed = openat(dir, c".", flags, Mode::empty()).map_err(kernel("open"))?;
@@ -168,7 +173,7 @@ pub(crate) fn remove_run_dir(dir: BorrowedFd<'_>, path: &Path) -> Result<(), Rec
     }
     names.sort_by_key(|name| name.as_bytes() == FILE.as_bytes());
     for name in names {
-        match unlinkat(dir, &name, AtFlags::empty()) {
+        match nameless.remove(dir, &*name) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(kernel("remove what is in")(errno)),
         }

@@ -20,6 +20,7 @@ use crate::status::{Cause, Ending, Exit, Phase, Status, StatusError, Usage};
 use bivouac_sandbox::model::Init;
 use bivouac_sandbox::path::HostPath;
 use bivouac_sys::clone::Child;
+use bivouac_sys::replace::Nameless;
 use bivouac_sys::{Errno, signal, wait};
 use clients::{Clients, Message};
 use collect::Collectors;
@@ -70,6 +71,8 @@ pub struct Server<E> {
     order: Option<Order>,
     run_dir: OwnedFd,
     run_dir_path: HostPath,
+    /// What we replaced and removed: nobody who waits for us waits for the disk.
+    nameless: Nameless,
     signals: OwnedFd,
     clients: Clients,
     starter: Id,
@@ -182,6 +185,7 @@ impl<E: Engine> Server<E> {
             order: Some(order),
             run_dir,
             run_dir_path,
+            nameless: Nameless::default(),
             signals,
             clients,
             starter,

@@ -7,7 +7,8 @@
 use crate::process::{Moment, ProcessId};
 use bivouac_cgroup::Saved;
 use bivouac_sandbox::model::Sharing;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use bivouac_sys::replace::Nameless;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -193,11 +194,11 @@ fn kernel(what: &'static str) -> impl Fn(std::io::Error) -> StatusError {
 }
 
 impl Status {
-    /// Replaces the file in `run_dir`. A failure leaves the one before.
+    /// Replaces the file in `run_dir`; the one before goes to `nameless`. A failure leaves it.
     ///
     /// # Errors
     /// [`StatusError::Kernel`]: `ENOSPC`, `EROFS`, `ENOENT` when the directory is gone.
-    pub fn write(&self, run_dir: BorrowedFd<'_>) -> Result<(), StatusError> {
+    pub fn write(&self, run_dir: BorrowedFd<'_>, nameless: &mut Nameless) -> Result<(), StatusError> {
         let bytes = serde_json::to_vec(self).map_err(|error| StatusError::Damaged(error.to_string()))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let written = openat(run_dir, NEW_FILE, flags, Mode::RUSR | Mode::WUSR)
@@ -205,7 +206,8 @@ impl Status {
             .and_then(|file| std::fs::File::from(file).write_all(&bytes))
             .map_err(kernel("write"));
         let replaced = written.and_then(|()| {
-            renameat(run_dir, NEW_FILE, run_dir, FILE)
+            nameless
+                .replace(run_dir, NEW_FILE, FILE)
                 .map_err(|errno| StatusError::Kernel { what: "replace", errno })
         });
         if replaced.is_err() {
@@ -281,9 +283,9 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fd = std::fs::File::open(dir.path()).unwrap();
         assert!(Status::read(fd.as_fd()).unwrap().is_none());
-        status().write(fd.as_fd()).unwrap();
+        status().write(fd.as_fd(), &mut Nameless::default()).unwrap();
         let later = Status { phase: Phase::Running, exit: None, ..status() };
-        later.write(fd.as_fd()).unwrap();
+        later.write(fd.as_fd(), &mut Nameless::default()).unwrap();
         assert_eq!(Status::read(fd.as_fd()).unwrap(), Some(later));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -332,7 +334,8 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fd = std::fs::File::open(dir.path()).unwrap();
         drop(dir);
-        assert!(matches!(status().write(fd.as_fd()), Err(StatusError::Kernel { errno: Errno::NOENT, .. })));
+        let written = status().write(fd.as_fd(), &mut Nameless::default());
+        assert!(matches!(written, Err(StatusError::Kernel { errno: Errno::NOENT, .. })));
     }
 
     #[test]

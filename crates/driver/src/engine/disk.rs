@@ -7,10 +7,10 @@ use crate::task::{Preparation, Task};
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::sanitise::Store;
 use bivouac_sandbox::tree_copy;
+use bivouac_sys::replace::Nameless;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
-    openat2, renameat_with,
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, openat2,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -122,7 +122,7 @@ pub(super) fn replace(directory: BorrowedFd<'_>, name: &str, mode: u32, bytes: &
     }
     fchmod(&file, Mode::from_raw_mode(mode))?;
     File::from(file).write_all(bytes)?;
-    Ok(renameat_with(directory, temporary.as_str(), directory, name, RenameFlags::empty())?)
+    Ok(Nameless::default().replace(directory, temporary.as_str(), name)?)
 }
 
 /// Layers and copies on disk.

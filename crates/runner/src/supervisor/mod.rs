@@ -21,6 +21,7 @@ use bivouac_driver::engine::{Engine, EngineError, Started};
 use bivouac_driver::request::TaskStreams;
 use bivouac_shim::client::{ClientError, Watch};
 use bivouac_shim::process::{Moment, boot_id};
+use bivouac_sys::replace::Nameless;
 use rustix::fd::{AsFd, BorrowedFd};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -105,6 +106,8 @@ pub struct Supervisor<'a> {
     state: State,
     /// What stands on the disk: the same is not written twice.
     saved: Option<State>,
+    /// What stood there before: nobody who waits for us waits for the disk.
+    nameless: Nameless,
     lives: Vec<Life>,
     desk: Desk,
     failure: Option<(usize, StartError)>,
@@ -169,6 +172,7 @@ impl<'a> Supervisor<'a> {
             _lock: lock,
             state,
             saved,
+            nameless: Nameless::default(),
             lives,
             desk,
             failure: None,
@@ -310,7 +314,7 @@ impl<'a> Supervisor<'a> {
         if self.saved.as_ref() == Some(&self.state) {
             return;
         }
-        match self.keep.write(&self.state, care) {
+        match self.keep.rewrite(&self.state, care, &mut self.nameless) {
             Ok(()) => self.saved = Some(self.state.clone()),
             // The tasks go on; the next change tries again.
             Err(error) => {

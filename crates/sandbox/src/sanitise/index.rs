@@ -5,8 +5,9 @@
 //! left to a full scan once in [`FRESH_SECONDS`].
 
 use crate::path::HostPath;
+use bivouac_sys::replace::Nameless;
 use rustix::fd::BorrowedFd;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, openat, statat, unlinkat};
 use rustix::time::{ClockId, clock_gettime};
 use std::ffi::CStr;
 use std::fs::File;
@@ -93,8 +94,8 @@ pub(super) fn save(store: BorrowedFd<'_>, key: &str, layer: &str, seen: &[Seen])
     let temporary = format!(".{key}-{}", rustix::thread::gettid().as_raw_nonzero());
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
     let Ok(file) = openat(store, temporary.as_str(), flags, Mode::from_raw_mode(0o600)) else { return };
-    let kept =
-        File::from(file).write_all(&text).is_ok() && renameat(store, temporary.as_str(), store, key).is_ok();
+    let written = File::from(file).write_all(&text).is_ok();
+    let kept = written && Nameless::default().replace(store, temporary.as_str(), key).is_ok();
     if !kept {
         let _ = unlinkat(store, temporary.as_str(), AtFlags::empty());
     }

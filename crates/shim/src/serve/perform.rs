@@ -82,7 +82,7 @@ impl<E: Engine> Server<E> {
             Action::RemoveRunDir => {
                 let path = self.run_dir_path.as_path();
                 // What cannot be removed is found again by whoever collects: the status file goes last.
-                let _ = crate::recover::remove_run_dir(self.run_dir.as_fd(), path);
+                let _ = crate::recover::remove_run_dir(self.run_dir.as_fd(), path, &mut self.nameless);
             }
             Action::Leave => self.leaving = true,
         }
@@ -97,7 +97,7 @@ impl<E: Engine> Server<E> {
             State::Collected if self.status.failure.is_some() => Phase::Failed,
             State::Collected => self.status.phase,
         };
-        self.unwritten = self.status.write(self.run_dir.as_fd()).err();
+        self.unwritten = self.status.write(self.run_dir.as_fd(), &mut self.nameless).err();
     }
 
     fn count_oom(&mut self) {

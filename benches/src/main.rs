@@ -188,7 +188,7 @@ fn tasks(dist: &Path, scale: usize, findings: &mut Findings) {
         findings.note("crowd.end_seconds", crowd.end_seconds);
         findings.note("crowd.left", crowd.left as f64);
     }
-    let speeds = inside::Load::build().and_then(|load| load.measure(dist, 3));
+    let speeds = inside::Load::build().and_then(|load| load.measure(dist, 8));
     findings.speeds = findings.keep("the task's own speed", speeds).unwrap_or_default();
 }
 
@@ -221,10 +221,9 @@ fn runner(dist: &Path, tiny: &Path, scale: usize, findings: &mut Findings) {
         findings.note("runner.crowd_stats_ms", crowd.stats_ms);
         findings.note("runner.crowd_pss_mib", crowd.pss_mib);
     }
-    let logging = inside::Load::build().and_then(|load| runner::logging(dist, load.program(), 3));
+    let logging = inside::Load::build().and_then(|load| runner::logging(dist, load.program(), 5));
     if let Some(logging) = findings.keep("logs", logging) {
-        findings.note("runner.log_mb_per_second", logging.speed);
-        findings.note("runner.cat_to_log", logging.cat_to_log);
+        findings.note("runner.log_to_bar", logging.to_bar());
         findings.note("runner.log_grown_kib", logging.grown_kib as f64);
     }
     let (files, mebibytes) = FILES;
@@ -247,7 +246,7 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown", |(_, name)| name);
     format!(
-        "kernel {}, {} x {model}, cgroup {}, everything written to {}, load {} at the end",
+        "kernel {}, {} x {model}, cgroup {}, everything written to {}, /run in memory, load {} at the end",
         read("/proc/sys/kernel/osrelease").trim(),
         processors.lines().filter(|line| line.starts_with("processor")).count(),
         if is_pure_v2() { "v2" } else { "v1 beside v2 (hybrid)" },

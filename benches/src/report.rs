@@ -173,8 +173,8 @@ impl Findings {
 
     fn speeds(&self) -> String {
         let mut text = String::from(
-            "\n## The task's own speed\n\nNanoseconds per operation (`benches/load/load.c`; the best of five turns, the median of \
-             the rounds).\n\n| work | outside | inside | inside to outside |\n|---|---|---|---|\n",
+            "\n## The task's own speed\n\nNanoseconds per operation (`benches/load/load.c`; the best of \
+             eight rounds of five turns).\n\n| work | outside | inside | inside to outside |\n|---|---|---|---|\n",
         );
         for speed in &self.speeds {
             let _never = writeln!(

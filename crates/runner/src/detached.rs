@@ -2,10 +2,11 @@
 //! with nothing inherited.
 
 use crate::allocation::Allocation;
+use crate::control::{self, Request};
 use crate::disks;
 use crate::events::{Happening, Kind};
 use crate::foreground::RunError;
-use crate::lifecycle::Status;
+use crate::lifecycle::{Delay, Status};
 use crate::logs::{self, Stream, log_directory};
 use crate::network::Settings;
 use crate::registry::Submission;
@@ -22,7 +23,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -71,7 +72,8 @@ pub fn prepare(home: &Home, allocation: &Allocation, terms: Terms<'_>) -> Result
         network: terms.network.clone(),
     };
     let made = keep.make().and_then(|_lock| {
-        keep.write_plan(&plan, Care::Synced)?;
+        // Synced while its supervisor starts.
+        keep.write_plan(&plan, Care::Cached)?;
         // From now on others know of it, should its supervisor never come so far.
         keep.write(&State::fresh(&plan), Care::Cached)
     });
@@ -95,7 +97,17 @@ pub fn prepare(home: &Home, allocation: &Allocation, terms: Terms<'_>) -> Result
 /// # Errors
 /// [`RunError::Kernel`] when there is no such process.
 pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
-    listen(engine, home, keep, "supervise")
+    let reader = begin(engine, home, keep, "supervise")?;
+    // Meanwhile: nobody is told of an allocation that a loss of power would take away.
+    let synced = keep.sync_plan();
+    let answer = listen(reader, keep);
+    if let Err(error) = synced {
+        let stop = Request::Stop { task: None, grace_ms: None, delay: Delay::Skipped };
+        // What it could not stop is seen by `ps`.
+        let _ = control::ask(keep, &stop);
+        return Err(error.into());
+    }
+    Ok(answer)
 }
 
 /// Starts the scheduler of a registered job and waits until it is at its work.
@@ -103,25 +115,30 @@ pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunEr
 /// # Errors
 /// [`RunError::Kernel`] when there is no such process.
 pub fn launch_scheduler(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
-    listen(engine, home, keep, "schedule")
+    Ok(listen(begin(engine, home, keep, "schedule")?, keep))
 }
 
 /// Starts a supervisor for a prepared allocation; how that goes stands in its state.
 pub(crate) fn launch_unheard(engine: &Engine, home: &Home, keep: &Keep) -> Result<(), RunError> {
-    start(engine, home, keep, "supervise", null().map_err(failed)?.as_fd())
+    start(engine, home, keep, "supervise", null().map_err(failed)?.as_fd())?;
+    Ok(keep.sync_plan()?)
 }
 
-fn listen(engine: &Engine, home: &Home, keep: &Keep, command: &str) -> Result<Answer, RunError> {
-    let (mut reader, writer) = std::io::pipe()
+/// Starts ourselves; what comes back is where it answers.
+fn begin(engine: &Engine, home: &Home, keep: &Keep, command: &str) -> Result<PipeReader, RunError> {
+    let (reader, writer) = std::io::pipe()
         .map_err(|error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))?;
     start(engine, home, keep, command, writer.as_fd())?;
-    drop(writer);
+    Ok(reader)
+}
+
+fn listen(mut reader: PipeReader, keep: &Keep) -> Answer {
     let mut answer = Vec::new();
     let _ = reader.read_to_end(&mut answer);
-    Ok(serde_json::from_slice(&answer).unwrap_or_else(|_| Answer::Failed {
+    serde_json::from_slice(&answer).unwrap_or_else(|_| Answer::Failed {
         text: format!("its supervisor died; see {}", keep.path().join("supervisor.log").display()),
         exit_code: 125,
-    }))
+    })
 }
 
 fn failed(errno: rustix::io::Errno) -> RunError {

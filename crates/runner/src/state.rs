@@ -273,6 +273,21 @@ impl Keep {
         write(&self.path, "plan.json", plan, care)
     }
 
+    /// Comes back when the plan would survive a loss of power.
+    ///
+    /// # Errors
+    /// [`StateError::File`].
+    pub fn sync_plan(&self) -> Result<(), StateError> {
+        for path in [self.path.join("plan.json"), self.path.clone()] {
+            match File::open(&path).and_then(|file| file.sync_all()) {
+                // It is over and removed already.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                other => other.map_err(failed("write", &path))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the plan.
     ///
     /// # Errors

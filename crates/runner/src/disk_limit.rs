@@ -1,5 +1,5 @@
 //! The size of an allocation's disk, enforced: its directory is a file system of that size, in an image file or in
-//! memory, or a project of the quota of the file system that it lies on.
+//! memory.
 //!
 //! What counts is everything below the allocation's directory: `/alloc` with the logs, `/local`, `/tmp`, and what the
 //! task writes over `/usr`, `/etc` and so on. Volumes and `/secrets` do not count.

@@ -71,7 +71,7 @@ pub struct Server<E> {
     order: Option<Order>,
     run_dir: OwnedFd,
     run_dir_path: HostPath,
-    /// What we replaced and removed: nobody who waits for us waits for the disk.
+    /// What we replaced and removed: nobody who waits for an end waits for the disk.
     nameless: Nameless,
     signals: OwnedFd,
     clients: Clients,
@@ -214,6 +214,7 @@ impl<E: Engine> Server<E> {
     pub fn run(mut self) -> Result<(), Errno> {
         self.event(Event::Asked(Question::Launch), None);
         while !self.leaving {
+            self.let_go();
             for (source, flags) in self.wait()? {
                 self.handle(source, flags);
                 if self.leaving {
@@ -225,6 +226,14 @@ impl<E: Engine> Server<E> {
         }
         self.farewell();
         Ok(())
+    }
+
+    /// Closes what lost its name, where nobody waits for what we do next: a file system with such a file open could not
+    /// be made read-only.
+    fn let_go(&mut self) {
+        if self.state == State::Running {
+            self.nameless = Nameless::default();
+        }
     }
 
     /// Everything that can wake the shim. Endings stand first, so that what is asked in the same moment is answered

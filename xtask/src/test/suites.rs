@@ -79,7 +79,7 @@ impl Suite {
             name if SAID.contains(&name) => None,
             // Where the mechanism differs on version 2, or the machine must be ours alone.
             ATTACKS => Some("groups::"),
-            FAULTS => Some("surprises::"),
+            FAULTS => Some("surprises:: disk:: plans::"),
             DRIVEN => Some("life:: ends:: recovery::"),
             _ => Some(""),
         }

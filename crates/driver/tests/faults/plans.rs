@@ -87,7 +87,8 @@ fn what_is_performed_is_undone_whatever_the_plan() {
     let seed = std::env::var("BIVOUAC_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_126);
     let mut random = Random::new(seed);
     let (mut started, mut refused) = (0, 0);
-    for round in 0..rounds(40, 3_000) {
+    // With fewer hardly a plan is drawn that is refused.
+    for round in 0..rounds(40, 3_000).max(24) {
         let request = match task(&mut random, &rig) {
             Ok(request) => request,
             Err(text) => {

@@ -1,7 +1,7 @@
 //! Start, recover, stop, destroy: the life of a task as the client drives it.
 
 use super::or_gone;
-use crate::face::{Foreign, Started, TaskStart};
+use crate::face::{Engine, EngineError, Foreign, StartError, Started, TaskStart};
 use crate::handle::{self, Recovered};
 use crate::options::face_task_options;
 use crate::readiness::{ask_until, readiness};
@@ -57,10 +57,15 @@ async fn begin(shared: &Arc<Shared>, config: pb::TaskConfig) -> Result<(Task, pb
     for foreign in shared.tasks.take_foreign_of(&config.alloc_id, &config.name) {
         end_foreign(shared, foreign).await?;
     }
-    let Started { state } = shared.blocking(move |engine| engine.start(&task)).await??;
     let (id, name) = (config.id.clone(), config.name.clone());
+    // In one go: each change of threads would cost a start as much as a dozen system calls.
+    let begun = move |engine: &dyn Engine| {
+        let started = engine.start(&task)?;
+        Ok::<_, StartError>((started, engine.watch(&task.id)))
+    };
+    let (Started { state }, descriptor) = shared.blocking(begun).await??;
     let ready = match handle::make(config, state) {
-        Ok(handle) => watched(shared, &id, name).await.map(|task| (task, handle)),
+        Ok(handle) => watched(shared, &id, name, descriptor).map(|task| (task, handle)),
         Err(error) => Err(failed(error)),
     };
     if ready.is_err() {
@@ -91,11 +96,14 @@ async fn end_foreign(shared: &Shared, foreign: Foreign) -> Result<(), Status> {
     ended.inspect_err(|_| shared.tasks.remember_foreign(foreign)).map_err(Status::from)
 }
 
-/// Sets a watcher on a task that the engine knows.
-async fn watched(shared: &Arc<Shared>, id: &str, name: String) -> Result<Task, Status> {
-    let asked = id.to_owned();
-    let descriptor = shared.blocking(move |engine| engine.watch(&asked)).await??;
-    let descriptor = readiness(descriptor, Interest::READABLE).map_err(failed)?;
+/// Sets a watcher on a task that the engine knows, with the descriptor that it gave for that.
+fn watched(
+    shared: &Arc<Shared>,
+    id: &str,
+    name: String,
+    descriptor: Result<OwnedFd, EngineError>,
+) -> Result<Task, Status> {
+    let descriptor = readiness(descriptor?, Interest::READABLE).map_err(failed)?;
     let (task, teller) = Task::new(name);
     tokio::spawn(watch_task(Arc::clone(shared), id.to_owned(), descriptor, teller));
     Ok(task)
@@ -149,8 +157,12 @@ pub(super) async fn recover(
     }
     shared.tasks.begin(&id).map_err(failed)?;
     let recovered = async {
-        shared.blocking(move |engine| engine.recover(&task)).await??;
-        watched(&shared, &id, name).await
+        let begun = move |engine: &dyn Engine| {
+            engine.recover(&task)?;
+            Ok::<_, EngineError>(engine.watch(&task.id))
+        };
+        let descriptor = shared.blocking(begun).await??;
+        watched(&shared, &id, name, descriptor)
     };
     match recovered.await {
         Ok(task) => {

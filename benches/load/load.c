@@ -5,7 +5,7 @@
 //   read     4 KiB out of that file, from the page cache
 //   spawn    fork, execve of this program's `nothing`, wait
 //   tcp      one byte to a server on the loopback and back
-// `load lines FOLDER` writes half a GiB of 64-byte lines to standard output, in blocks as stdio writes them, and prints
+// `load lines MEBIBYTES` writes so much in 64-byte lines to standard output, in blocks as stdio writes them, and prints
 // to standard error how many MB a second it came to.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -60,9 +60,9 @@ static void tcp(int n) {
     char byte = 1;
     for (int i = 0; i < n; i++) check(write(wire, &byte, 1) == 1 && read(wire, &byte, 1) == 1, "tcp");
 }
-static void lines(void) {
+static void lines(long mebibytes) {
     static char page[65536];
-    const long blocks = 8192;
+    const long blocks = mebibytes * 16;
     for (unsigned i = 0; i < sizeof page; i++) page[i] = i % 64 == 63 ? '\n' : 'a' + i % 26;
     double begun = now();
     for (long i = 0; i < blocks; i++)
@@ -104,8 +104,8 @@ int main(int count, char **words) {
         {"cpu", cpu, 10}, {"getpid", pid, 400000}, {"write", put, 16384},
         {"read", get, 65536}, {"spawn", spawn, 60}, {"tcp", tcp, 3000}};
     if (count == 2 && !strcmp(words[1], "nothing")) return 0;
-    if (count != 3) { fprintf(stderr, "usage: load KIND FOLDER\n"); return 2; }
-    if (!strcmp(words[1], "lines")) { lines(); return 0; }
+    if (count != 3) { fprintf(stderr, "usage: load KIND FOLDER, load lines MEBIBYTES\n"); return 2; }
+    if (!strcmp(words[1], "lines")) { lines(atol(words[2])); return 0; }
     own = words[0];
     char path[4096];
     snprintf(path, sizeof path, "%s/bivouac-bench-load", words[2]);

@@ -21,6 +21,8 @@ const BUDGET: &str = include_str!("../budget.toml");
 const MANY: usize = 1000;
 /// Allocations of two tasks each, in the background.
 const ALLOCATIONS: usize = 200;
+/// What a task writes into its log, MiB.
+const WRITTEN: usize = 512;
 /// Files in an archive, and their size together in MiB.
 const FILES: (usize, usize) = (20_000, 500);
 
@@ -170,9 +172,9 @@ fn tasks(dist: &Path, scale: usize, findings: &mut Findings) {
     }
     for (name, outcome) in [
         ("life.stop_ms", life::stop(dist, 0)),
-        ("life.stop_dirty_ms", life::stop(dist, 256)),
+        ("life.stop_dirty_ms", life::stop(dist, 256 / scale)),
         ("life.exit_told_ms", life::exit_told(dist, 0)),
-        ("life.exit_told_dirty_ms", life::exit_told(dist, 64)),
+        ("life.exit_told_dirty_ms", life::exit_told(dist, 64 / scale)),
         ("life.kill_bomb_ms", life::kill_bomb(dist)),
     ] {
         if let Some(figure) = findings.keep(name, outcome) {
@@ -221,7 +223,8 @@ fn runner(dist: &Path, tiny: &Path, scale: usize, findings: &mut Findings) {
         findings.note("runner.crowd_stats_ms", crowd.stats_ms);
         findings.note("runner.crowd_pss_mib", crowd.pss_mib);
     }
-    let logging = inside::Load::build().and_then(|load| runner::logging(dist, load.program(), 5));
+    let logging =
+        inside::Load::build().and_then(|load| runner::logging(dist, load.program(), 5, WRITTEN / scale));
     if let Some(logging) = findings.keep("logs", logging) {
         findings.note("runner.log_to_bar", logging.to_bar());
         findings.note("runner.log_grown_kib", logging.grown_kib as f64);

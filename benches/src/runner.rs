@@ -319,23 +319,24 @@ impl Logging {
     }
 }
 
-/// A program that writes lines of 64 bytes, into a log and into `cat > file`, by turns.
+/// A program that writes so much in lines of 64 bytes, into a log and into `cat > file`, by turns.
 ///
 /// # Errors
 /// It fails.
-pub fn logging(dist: &Path, load: &Path, turns: u32) -> Result<Logging> {
+pub fn logging(dist: &Path, load: &Path, turns: u32, mebibytes: usize) -> Result<Logging> {
     let folder = folder()?;
     let (mut ours, mut ratios, mut grown) = (Vec::new(), Vec::new(), 0);
-    let program = load.display().to_string();
+    let (program, much) = (load.display().to_string(), mebibytes.to_string());
     for turn in 0..turns {
         let file = folder.path().join("cat");
-        let script = format!("{program} lines / | cat > {}", file.display());
+        let script = format!("{program} lines {much} | cat > {}", file.display());
         let output = Command::new("bash").args(["-c", &script]).stdin(Stdio::null()).output()?;
         let theirs = number(&output.stderr)?;
         std::fs::remove_file(&file)?;
         let name = name(&format!("logging{turn}"));
         let before = shim::shims();
-        let job = Job { name: &name, count: 1, tasks: 1, command: (&program, &["lines", "/"]), extra: LOGS };
+        let job =
+            Job { name: &name, count: 1, tasks: 1, command: (&program, &["lines", &much]), extra: LOGS };
         let started = Detached::start(dist, folder.path(), &job)?;
         let shim = shim::shims().difference(&before).next().cloned();
         let early = shim.as_deref().map(shim::private_kib);

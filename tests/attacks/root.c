@@ -4,6 +4,7 @@
  *   root write DIR...      tries to change each directory and the files that the host has there
  *   root look PATH...      what is at each path, links not followed
  *   root read PATH...      the content behind each path, links followed
+ *   root mounts            what is mounted, and the own oom_score_adj
  *   root hold DIR          keeps a file and DIR open, and tells once a second what they hold */
 #include "attack.h"
 #include <sys/vfs.h>
@@ -99,8 +100,10 @@ int main(int argc, char **argv)
 		each("look", argc - 2, argv + 2, look);
 	if (!strcmp(mode, "read"))
 		each("read", argc - 2, argv + 2, content);
-	if (!strcmp(mode, "mounts"))
+	if (!strcmp(mode, "mounts")) {
+		show("oom", "%s", slurp("/proc/self/oom_score_adj"));
 		printf("%s", slurp("/proc/self/mountinfo"));
+	}
 	if (!strcmp(mode, "hold") && argc > 2)
 		hold(argv[2]);
 	if (!strcmp(mode, "stay"))

@@ -1,6 +1,6 @@
 //! The root and what is mounted in it: no attack through links, races, names or kept layers reaches the host.
 
-use crate::rig::{Bench, Load, all, nightly, program, race, tree, until};
+use crate::rig::{Bench, all, nightly, program, tree, until};
 use bivouac_driver::options::Value;
 use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-fn volume(source: &Path, target: &str) -> Mount {
+pub(crate) fn volume(source: &Path, target: &str) -> Mount {
     let what = MountKind::Bind {
         source: HostPath::new(source).unwrap(),
         route: Route::Anywhere,
@@ -17,124 +17,6 @@ fn volume(source: &Path, target: &str) -> Mount {
         propagation: Propagation::Private,
     };
     Mount { target: TaskPath::new(target).unwrap(), what }
-}
-
-/// What a write to procfs that is led astray would change: the host's own settings, and this process.
-fn kernel() -> Vec<String> {
-    let settings = [
-        "/proc/sys/kernel/core_pattern",
-        "/proc/sys/kernel/modprobe",
-        "/proc/sys/kernel/sysrq",
-        "/proc/sys/kernel/panic",
-        "/proc/sys/vm/overcommit_memory",
-        "/proc/sys/fs/suid_dumpable",
-        "/proc/sys/net/ipv4/ip_forward",
-        "/proc/self/oom_score_adj",
-    ];
-    settings
-        .iter()
-        .map(|path| format!("{path} {}", std::fs::read_to_string(path).unwrap_or_default()))
-        .collect()
-}
-
-/// Covers: CVE-2021-30465, CVE-2024-45310, CVE-2025-52881, 4-races
-#[test]
-fn a_sibling_that_swaps_a_mount_target_gains_nothing() {
-    let Some(bench) = Bench::new("target") else { return };
-    let _load = Load::at_night();
-    let (victim, data) = (bench.victim("victim"), bench.victim("data"));
-    let before = kernel();
-    std::fs::create_dir(victim.path.join("in")).unwrap();
-    let victim_now = tree(&victim.path);
-    let alloc = bench.path("a/alloc");
-    let climbing = "../".repeat(12) + victim.path.strip_prefix("/").unwrap().to_str().unwrap();
-    // Of a process that may be looked at: the first one of a machine need not be.
-    let root = format!("/proc/{}/root", std::process::id());
-    for (link, to, behind) in [
-        ("link", victim.path.to_str().unwrap(), "marker"),
-        ("climb", climbing.as_str(), "marker"),
-        ("magic", root.as_str(), "etc"),
-    ] {
-        // Both anew: the sibling before may have been ended between two exchanges.
-        let _ = std::fs::remove_dir_all(&alloc);
-        std::fs::create_dir_all(alloc.join("there/in")).unwrap();
-        std::fs::set_permissions(&alloc, std::fs::Permissions::from_mode(0o777)).unwrap();
-        symlink(to, alloc.join(link)).unwrap();
-        let flip = ["flip", "/alloc/there", &format!("/alloc/{link}")];
-        let sibling = bench.attack("sibling", "root", &flip).change(|request| {
-            request.directories.shared = HostPath::new(&alloc).unwrap();
-        });
-        let sibling = sibling.ready();
-        // Whoever follows the path from outside is led to the host in one moment and not in the next.
-        let led_out = || std::fs::metadata(alloc.join("there").join(behind)).is_ok();
-        until("the path leads to the host", led_out);
-        until("the path leads to the task's directory", || !led_out());
-        let end = Instant::now() + race() / 3;
-        let (mut starts, mut refused) = (0, 0);
-        while Instant::now() < end {
-            // One target that is there, and one that must be made.
-            for target in ["/alloc/there/in", "/alloc/there/new/deeper"] {
-                let attack = bench.attack("a", "root", &["mounts"]).option("oom_score_adj", 321);
-                let attack = attack.change(|request| request.mounts = vec![volume(&data.path, target)]);
-                match attack.start() {
-                    Ok(live) => {
-                        let report = live.end();
-                        assert!(!report.text.contains("/victim"), "{}", report.text);
-                        starts += 1;
-                    }
-                    Err(error) => {
-                        assert!(error.to_string().contains("/alloc"), "{error}");
-                        refused += 1;
-                    }
-                }
-            }
-        }
-        assert!(starts > 0, "{starts} starts, {refused} refused");
-        sibling.kill();
-        assert_eq!(tree(&victim.path), victim_now, "{link}: the host was changed");
-        data.unharmed();
-    }
-    assert_eq!(before, kernel(), "a write to procfs went elsewhere");
-    bench.finish();
-}
-
-/// Covers: CVE-2021-30465, T21
-#[test]
-fn a_task_that_swaps_a_source_below_an_allowed_path_does_not_get_the_host() {
-    let Some(bench) = Bench::new("source") else { return };
-    let _load = Load::at_night();
-    let victim = bench.victim("victim");
-    let shared = bench.path("shared");
-    for name in ["", "sub", "sub/dir"] {
-        std::fs::create_dir_all(shared.join(name)).unwrap();
-        std::fs::set_permissions(shared.join(name), std::fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    std::fs::create_dir(victim.path.join("dir")).unwrap();
-    std::fs::write(victim.path.join("dir/secret"), "CANARY").unwrap();
-    let before = tree(&victim.path);
-    symlink(&victim.path, shared.join("link")).unwrap();
-    let flip = ["flip", "/shared/sub", "/shared/link"];
-    let sibling = bench.attack("sibling", "root", &flip).bind(&shared, "/shared").ready();
-    let end = Instant::now() + race();
-    let (mut starts, mut refused) = (0, 0);
-    while Instant::now() < end {
-        let source = shared.join("sub/dir");
-        let mount = [("source", Value::from(source.to_str().unwrap())), ("target", Value::from("/volume"))];
-        let attack = bench.attack("a", "root", &["read", "/volume/secret"]);
-        let attack = attack.operator("allow_mount_paths", Value::texts([shared.to_str().unwrap()]));
-        match attack.option("mount", Value::List(vec![Value::map(mount)])).start() {
-            Ok(live) => {
-                let report = live.end();
-                report.expect(&["read./volume/secret"], "ENOENT");
-                starts += 1;
-            }
-            Err(_) => refused += 1,
-        }
-    }
-    assert!(starts > 0 && refused > 0, "no race: {starts} starts, {refused} refused");
-    sibling.kill();
-    assert_eq!(tree(&victim.path), before);
-    bench.finish();
 }
 
 /// Covers: CVE-2023-0386, 2-suid, T6, T8, T13, T58

@@ -15,11 +15,22 @@ use std::fs::File;
 
 /// Why there is no copy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cannot {what} {path}: {errno}")]
-pub struct CopyError {
-    what: &'static str,
-    path: String,
-    errno: Errno,
+pub enum CopyError {
+    /// The kernel refused something.
+    #[error("cannot {what} {path}: {errno}")]
+    Call {
+        /// What was to be done.
+        what: &'static str,
+        /// With what.
+        path: String,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// Somebody else's directory stands where the store should be.
+    #[error(
+        "{0} does not belong to root alone (mode 0700); remove it, Bivouac never adopts a foreign directory"
+    )]
+    Foreign(String),
 }
 
 const DIRECTORY: OFlags =
@@ -30,20 +41,31 @@ const DEEPEST: usize = 256;
 /// Removing it makes the next start copy anew.
 ///
 /// # Errors
-/// [`CopyError`]: a store that is not root's alone (`EPERM`), a full disk.
+/// [`CopyError`]: a store that is not root's alone, a full disk.
 pub fn provide(store: &HostPath, source: &HostPath) -> Result<HostPath, CopyError> {
     let failed = |what, path: &HostPath| {
         let path = path.to_string();
-        move |errno| CopyError { what, path, errno }
+        move |errno| CopyError::Call { what, path, errno }
     };
     // Parents of the store are the operator's business but for the first making of /var/lib/bivouac.
-    std::fs::create_dir_all(store.as_path())
-        .map_err(|error| failed("make", store)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-    let kept = openat(CWD, store.as_path(), DIRECTORY, Mode::empty()).map_err(failed("open", store))?;
-    if fstat(&kept).map_err(failed("look at", store))?.st_uid != 0 {
-        return Err(failed("use", store)(Errno::PERM));
+    if let Some(parent) = store.as_path().parent() {
+        std::fs::create_dir_all(parent)
+            .map_err(|error| failed("make", store)(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     }
-    fchmod(&kept, Mode::RWXU).map_err(failed("protect", store))?;
+    match mkdirat(CWD, store.as_path(), Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(failed("make", store)(errno)),
+    }
+    let foreign = || CopyError::Foreign(store.to_string());
+    let kept = openat(CWD, store.as_path(), DIRECTORY, Mode::empty()).map_err(|errno| match errno {
+        Errno::LOOP | Errno::NOTDIR => foreign(),
+        errno => failed("open", store)(errno),
+    })?;
+    // Its mode is not mended: whoever could write there may have left a copy that is none.
+    let status = fstat(&kept).map_err(failed("look at", store))?;
+    if status.st_uid != 0 || status.st_mode & 0o077 != 0 {
+        return Err(foreign());
+    }
     let name = name_of(source);
     let place = store.join(&name).map_err(|_| failed("name", source)(Errno::NAMETOOLONG))?;
     if statat(&kept, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok() {

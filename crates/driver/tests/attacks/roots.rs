@@ -354,6 +354,103 @@ fn a_foreign_run_directory_is_never_adopted() {
     bench.finish();
 }
 
+/// Cleaners empty the places where everybody may write, and whoever is quick makes again what they took. Nothing of
+/// ours lies there; what lies in a directory of ours, were it taken and made again by somebody, is not used.
+///
+/// Covers: CVE-2021-44731
+#[test]
+fn a_cleaner_takes_nothing_and_what_is_made_in_its_wake_is_not_adopted() {
+    const INSIDE: &str = "BIVOUAC_TEST_CLEANED";
+    let Some(bench) = Bench::new("cleaner") else { return };
+    if std::env::var_os(INSIDE).is_none() {
+        // Once more where /tmp and its kind are this test's own, to be emptied.
+        let script =
+            "for d in /tmp /dev/shm; do mount -t tmpfs -o mode=1777 none $d || exit 9; done; exec \"$@\"";
+        let own = std::env::current_exe().unwrap();
+        let test = "roots::a_cleaner_takes_nothing_and_what_is_made_in_its_wake_is_not_adopted";
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        let output = command.arg(own).args(["--exact", test]).env(INSIDE, "1").env("TMPDIR", "/tmp").output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return bench.finish();
+    }
+    let usual = bivouac_driver::engine::Places::usual();
+    assert!(usual.run == Path::new("/run/bivouac") && usual.copies.starts_with("/var/lib/bivouac"));
+    let victim = bench.victim("victim");
+    // A copy, and a layer that hides what is private in /etc.
+    let attack = |id: &str, mode: &str| {
+        let pairs = [(victim.path.to_str().unwrap(), "/shown"), ("/etc", "/etc")];
+        let pairs = pairs.map(|(from, to)| (from, Value::from(to)));
+        let attack = bench.attack(id, "root", &["stay"]).option("root", mode);
+        attack.operator("chroot_env", Value::map(pairs)).change(|request| request.directories.own.clear())
+    };
+    let shown = |id: &str| [attack(id, "copy").ready(), attack(&format!("{id}-layer"), "overlay").ready()];
+    let older = shown("older");
+    // What a user left there goes, so the cleaner works; nothing else is there to be taken.
+    std::fs::write("/tmp/old", "").unwrap();
+    std::fs::write("/dev/shm/old", "").unwrap();
+    let cleaned = || {
+        let find = ["/tmp", "/dev/shm", "-mindepth", "1", "-print", "-delete"];
+        String::from_utf8(std::process::Command::new("find").args(find).output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(cleaned(), "/tmp/old\n/dev/shm/old\n");
+    let works = |live: &crate::rig::Live<'_>| {
+        let report = live.exec(&["/root", "read", "/shown/marker"]).unwrap();
+        report.expect(&["read./shown/marker"], "the host's");
+    };
+    older.iter().for_each(works);
+    for name in ["bivouac", "copies", "run", "layers"] {
+        symlink(&victim.path, Path::new("/tmp").join(name)).unwrap();
+    }
+    for newer in shown("newer") {
+        newer.kill();
+    }
+    victim.unharmed();
+    cleaned();
+
+    // Taken from our own directories and made again: by a user, open to everybody, as a link.
+    let decoy = bench.victim("decoy");
+    for (name, mode) in [("copies", "copy"), ("run/layers", "overlay")] {
+        let place = bench.path(name);
+        let user = |path: &Path| {
+            std::fs::create_dir(path).unwrap();
+            std::os::unix::fs::chown(path, Some(1000), Some(1000)).unwrap();
+        };
+        let open = |path: &Path| {
+            std::fs::create_dir(path).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+        };
+        let link = |path: &Path| symlink(&decoy.path, path).unwrap();
+        let makes: [&dyn Fn(&Path); 3] = [&user, &open, &link];
+        for make in makes {
+            let kept = place.with_extension("kept");
+            std::fs::rename(&place, &kept).unwrap();
+            make(&place);
+            let text = attack("late", mode).refused();
+            assert!(text.contains(name), "{text}");
+            older.iter().for_each(works);
+            let _ = std::fs::remove_file(&place).or_else(|_| std::fs::remove_dir(&place));
+            std::fs::rename(kept, &place).unwrap();
+        }
+        decoy.unharmed();
+    }
+    // Whoever trusts the name writes there.
+    symlink(&decoy.path, bench.path("trusted")).unwrap();
+    std::fs::create_dir_all(bench.path("trusted/copies")).unwrap();
+    assert!(decoy.path.join("copies").exists());
+    // Taken altogether: the next start makes them anew.
+    for name in ["copies", "run/layers"] {
+        std::fs::remove_dir_all(bench.path(name)).unwrap();
+    }
+    for live in shown("newer").into_iter().chain(older) {
+        works(&live);
+        live.kill();
+    }
+    victim.unharmed();
+    bench.finish();
+}
+
 /// Covers: CVE-2026-31431
 #[test]
 fn a_copied_root_shares_no_inode_with_the_host() {

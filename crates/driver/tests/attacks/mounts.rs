@@ -216,6 +216,19 @@ fn working_directories_are_entered_with_the_tasks_own_rights() {
 #[test]
 fn a_passed_descriptor_gives_the_senders_view_and_no_more() {
     let Some(bench) = Bench::new("pass") else { return };
+    // One in a mere chroot and one outside: the taker gets further, and makes a device.
+    let prison = bench.path("prison");
+    std::fs::create_dir(&prison).unwrap();
+    std::fs::copy(program("pass"), prison.join("pass")).unwrap();
+    let mut giver = Command::new("chroot").arg(&prison).args(["/pass", "give", "/socket"]).spawn().unwrap();
+    crate::rig::until("somebody gives", || prison.join("socket").exists());
+    let taker = Command::new(program("pass")).arg("take").arg(prison.join("socket")).output();
+    giver.kill().unwrap();
+    giver.wait().unwrap();
+    let taker = crate::rig::Report::of_host(&taker.unwrap());
+    taker.expect(&["connect", "take", "node"], "OK");
+    taker.expect(&["climb"], "further");
+    taker.expect(&["flags"], "SUID DEV");
     let giver = bench.attack("a", "pass", &["give", "/alloc/socket"]).user("root").ready();
     let taker = bench.attack("b", "pass", &["take", "/alloc/socket"]).mighty();
     let taker =

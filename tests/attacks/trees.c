@@ -3,6 +3,8 @@
  *   trees look         what is there, and what can be read
  *   trees write        the same, and attempts to write values of the kernel
  *   trees attack       the same, and attempts to change everything else (never outside of a task)
+ *   trees nodes DIR... tries to make nodes in each directory, and to open the one called "null" that it finds there
+ *   trees use NODE...  opens each node for reading and for writing
  *   trees mark         leaves marks where a channel to other tasks might be, and stays
  *
  * Values are written back as they were read, so that the program is harmless where nothing protects. */
@@ -237,6 +239,36 @@ static void attack(void)
 	TRY("cgroup2.mount", mount("cgroup2", "/tmp", "cgroup2", 0, NULL));
 }
 
+/* On the host everything is tried with numbers that nobody misses: the first disk is not opened. */
+static void nodes(const char *dir)
+{
+	static const struct { const char *name; mode_t mode; unsigned major, minor; } all[] = {
+		{ "block", S_IFBLK, 8, 0 }, { "mem", S_IFCHR, 1, 1 }, { "char", S_IFCHR, 1, 3 }, { "full", S_IFCHR, 1, 7 },
+		{ "kmsg", S_IFCHR, 1, 11 }, { "whiteout", S_IFCHR, 0, 0 }, { "fifo", S_IFIFO, 0, 0 },
+	};
+	char name[300], path[300];
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		snprintf(name, sizeof name, "%s.%s", all[i].name, dir);
+		snprintf(path, sizeof path, "%s/made-%s", dir, all[i].name);
+		TRY(name, mknod(path, all[i].mode | 0666, makedev(all[i].major, all[i].minor)));
+	}
+	snprintf(name, sizeof name, "open.%s", dir);
+	snprintf(path, sizeof path, "%s/null", dir);
+	TRY(name, open(path, O_RDWR | O_CLOEXEC));
+	snprintf(name, sizeof name, "use.%s", dir);
+	snprintf(path, sizeof path, "%s/made-char", dir);
+	TRY(name, open(path, O_RDWR | O_CLOEXEC));
+}
+
+static void use(const char *path)
+{
+	char name[300];
+	snprintf(name, sizeof name, "read.%s", path);
+	TRY(name, open(path, O_RDONLY | O_CLOEXEC));
+	snprintf(name, sizeof name, "write.%s", path);
+	TRY(name, open(path, O_WRONLY | O_CLOEXEC));
+}
+
 static void mark(void)
 {
 	TRY("mark.dev", plant("/dev/planted", "here", 0666));
@@ -255,6 +287,11 @@ static void mark(void)
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "look";
+	if (!strcmp(mode, "nodes") || !strcmp(mode, "use")) {
+		for (int i = 2; i < argc; i++)
+			(*mode == 'n' ? nodes : use)(argv[i]);
+		return 0;
+	}
 	look();
 	if (!strcmp(mode, "attack") || !strcmp(mode, "write"))
 		writes();

@@ -12,6 +12,7 @@ mod groups;
 mod identity;
 mod life;
 mod mounts;
+mod nodes;
 mod races;
 mod reach;
 mod rig;

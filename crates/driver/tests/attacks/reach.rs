@@ -1,7 +1,7 @@
 //! What of the kernel is in reach by system calls: for a default task, for root, for root with all capabilities
 //! added, and with the operator's word for mounts; each beside the same program without a filter.
 
-use crate::rig::{Attack, Bench, Report, all, program};
+use crate::rig::{Attack, Bench, Report, program};
 use bivouac_sandbox::model::Network;
 
 /// Open only with SYS_ADMIN *and* the operator's `allow_mount`.
@@ -317,41 +317,5 @@ fn sockets_and_queues_of_one_allocation_are_not_in_reach_of_another() {
 
     // What one left in a shared network is free at once.
     serve("fifth", Network::Host).ready().kill().expect(&["bind.name", "bind.port"], "OK");
-    bench.finish();
-}
-
-/// Covers: 2-mknod, 1d-mknod, T118, T119
-#[test]
-fn device_nodes_are_made_only_where_they_were_granted() {
-    let Some(bench) = Bench::new("nodes") else { return };
-    let volume = bench.victim("volume");
-    std::fs::create_dir(volume.path.join("inside")).unwrap();
-    for (id, attack) in [
-        ("default", bench.attack("default", "trees", &["attack"])),
-        ("root", bench.attack("root", "trees", &["attack"]).user("root")),
-        ("mighty", bench.attack("mighty", "trees", &["attack"]).mighty()),
-        ("strong", bench.attack("strong", "trees", &["attack"]).strong()),
-    ] {
-        let report = attack.run();
-        report.expect(&["mknod.block", "mknod.mem"], "EPERM");
-        assert_ne!(report.get("mknod.dev"), "OK", "{id}");
-        let left = std::fs::read_dir(bench.path(id).join("task/local")).unwrap();
-        for entry in left.flatten() {
-            use std::os::unix::fs::FileTypeExt;
-            let kind = entry.file_type().unwrap();
-            assert!(!kind.is_block_device() && !kind.is_char_device(), "{:?}", entry.path());
-        }
-    }
-    let asked = bivouac_driver::options::Value::map([(
-        "host_path",
-        bivouac_driver::options::Value::from("/dev/full"),
-    )]);
-    let text = bench
-        .attack("asks", "trees", &[])
-        .option("devices", bivouac_driver::options::Value::List(vec![asked]))
-        .refused();
-    assert!(text.contains("allow_devices"), "{text}");
-    let text = bench.attack("asks", "trees", &[]).option("cap_add", all(&["mknod", "sys_admin"])).refused();
-    assert!(text.contains("sys_admin"), "{text}");
     bench.finish();
 }

@@ -11,10 +11,7 @@ use bivouac_sys::exec::OnExec;
 use bivouac_sys::mount::{Propagation, Reach, detach, mount_setattr, mount_setattr_at, pivot_here};
 use bivouac_sys::{Errno, credentials, exec, signal};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstatfs, mkdirat, mknodat, openat,
-    openat2, symlinkat,
-};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, mkdirat, openat, openat2, symlinkat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
@@ -114,7 +111,7 @@ pub(crate) fn attach_root(prepared: &mut Prepared, _: &Report) -> Result<(), Err
 }
 
 pub(crate) fn fill_root(prepared: &mut Prepared, report: &Report) -> Result<(), Errno> {
-    let Prepared { fills, root, devices, proc, sys, .. } = prepared;
+    let Prepared { fills, root, proc, sys, .. } = prepared;
     for (index, fill) in fills.iter().enumerate() {
         report.item(index);
         let target = &fill.target;
@@ -129,7 +126,6 @@ pub(crate) fn fill_root(prepared: &mut Prepared, report: &Report) -> Result<(), 
                 fsconfig_set_string(context.as_fd(), c"mode", mode.as_c_str())?;
                 attach(&mounted(&context, *attributes)?, root.as_fd(), target)?;
             }
-            ReadyWhat::Dev => attach(&dev(devices)?, root.as_fd(), target)?,
             ReadyWhat::Fresh(kind, keep) => {
                 let context = fsopen(*kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
                 let read_only = if *keep == Keep::Sys || *kind == c"cgroup2" {
@@ -230,71 +226,6 @@ fn make_link(root: BorrowedFd<'_>, target: &Target, content: &CStr) -> Result<()
         there(in_parent(root, above, IN_ROOT, |parent| mkdirat(parent, name.as_c_str(), directory)))?;
     }
     there(link())
-}
-
-const NODES: [(&CStr, u32, u32); 6] = [
-    (c"null", 1, 3),
-    (c"zero", 1, 5),
-    (c"full", 1, 7),
-    (c"random", 1, 8),
-    (c"urandom", 1, 9),
-    (c"tty", 5, 0),
-];
-const LINKS: [(&CStr, &CStr); 6] = [
-    (c"ptmx", c"pts/ptmx"),
-    (c"fd", c"/proc/self/fd"),
-    (c"stdin", c"/proc/self/fd/0"),
-    (c"stdout", c"/proc/self/fd/1"),
-    (c"stderr", c"/proc/self/fd/2"),
-    (c"core", c"/proc/kcore"),
-];
-
-/// The task's `/dev`, filled while nothing can reach it.
-fn dev(devices: &[super::prepare::Node]) -> Result<OwnedFd, Errno> {
-    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), c"mode", c"0755")?;
-    fsconfig_set_string(context.as_fd(), c"size", c"65536k")?;
-    let dev = mounted(&context, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
-    let character = rustix::fs::FileType::CharacterDevice;
-    for (name, major, minor) in NODES {
-        mknodat(&dev, name, character, Mode::from_raw_mode(0o666), rustix::fs::makedev(major, minor))?;
-    }
-    for (name, content) in LINKS {
-        symlinkat(content, &dev, name)?;
-    }
-    for name in [c"pts", c"shm", c"mqueue"] {
-        mkdirat(&dev, name, Mode::from_raw_mode(0o755))?;
-    }
-    for device in devices {
-        extra_device(&dev, device)?;
-    }
-    Ok(dev)
-}
-
-fn extra_device(dev: &OwnedFd, device: &super::prepare::Node) -> Result<(), Errno> {
-    let path = device.path.as_c_str();
-    // Directories above it: cut at each separator, in a buffer of our own.
-    let mut buffer = [0u8; 256];
-    for (at, byte) in path.to_bytes().iter().enumerate() {
-        if *byte == b'/' {
-            let name = CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?;
-            match mkdirat(dev, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        *buffer.get_mut(at).ok_or(Errno::NAMETOOLONG)? = *byte;
-    }
-    let mode = Mode::from_raw_mode(device.mode);
-    match mknodat(dev, path, device.kind, mode, device.device) {
-        Ok(()) => {}
-        // Asking again for one of the default set changes nothing.
-        Err(Errno::EXIST) => return Ok(()),
-        Err(errno) => return Err(errno),
-    }
-    chmodat(dev, path, mode, AtFlags::empty())?;
-    let (uid, gid) = (Uid::from_raw(device.owner.0), Gid::from_raw(device.owner.1));
-    chownat(dev, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
 pub(crate) fn mask_paths(prepared: &mut Prepared, report: &Report) -> Result<(), Errno> {

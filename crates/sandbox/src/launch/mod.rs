@@ -5,6 +5,7 @@
 //! turns a failure into a sentence in `failure`.
 
 mod calls;
+mod devices;
 mod failure;
 mod find;
 mod landlock;

@@ -4,6 +4,7 @@
 //! detached; they hang on descriptors of this process and vanish with them.
 
 use super::Streams;
+use super::devices;
 use super::failure::{Failure, advice};
 use super::find::Place;
 use super::landlock::{Ruleset, rulesets};
@@ -41,7 +42,6 @@ pub(crate) struct Prepared {
     pub(crate) root: OwnedFd,
     pub(crate) scratch: OwnedFd,
     pub(crate) fills: Vec<Ready>,
-    pub(crate) devices: Vec<Node>,
     pub(crate) masks: Vec<ReadyMask>,
     /// The fresh proc and sysfs, once the child has attached them.
     pub(crate) proc: Option<OwnedFd>,
@@ -139,7 +139,6 @@ pub(crate) enum ReadyWhat {
     Link(CString),
     Attach(OwnedFd),
     Tmpfs { size: Option<CString>, mode: CString, attributes: MountAttrFlags },
-    Dev,
     Fresh(&'static std::ffi::CStr, Keep),
 }
 
@@ -149,16 +148,6 @@ pub(crate) enum Keep {
     Nothing,
     Proc,
     Sys,
-}
-
-/// A device node to make.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) path: CString,
-    pub(crate) kind: FileType,
-    pub(crate) device: u64,
-    pub(crate) mode: u32,
-    pub(crate) owner: (u32, u32),
 }
 
 /// A mask, ready for the child.
@@ -214,7 +203,6 @@ impl Prepared {
             })?,
             scratch,
             fills,
-            devices: plan.devices.iter().map(node).collect(),
             masks: plan
                 .masks
                 .iter()
@@ -388,7 +376,10 @@ fn ready(target: &TaskPath, what: &What, plan: &Plan, held: &mut Held) -> Result
             let mount = Memory::for_secrets(*size).make()?;
             Ready { target: at(Shape::Directory, Links::Follow), what: ReadyWhat::Attach(mount) }
         }
-        What::Dev => Ready { target: at(Shape::Directory, Links::Refuse), what: ReadyWhat::Dev },
+        What::Dev => {
+            let mount = devices::dev(&plan.devices)?;
+            Ready { target: at(Shape::Directory, Links::Refuse), what: ReadyWhat::Attach(mount) }
+        }
         What::Devpts => {
             let mount = devpts()?;
             held.devpts = Some(mount.try_clone().map_err(from_std)?);
@@ -514,21 +505,6 @@ pub(crate) fn scratch() -> Result<OwnedFd, Errno> {
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     mount_setattr(mount.as_fd(), Reach::One, u64::from(attributes.bits()), Kernel::Keep)?;
     Ok(mount)
-}
-
-fn node(device: &crate::model::Device) -> Node {
-    let kind = match device.kind {
-        crate::model::DeviceKind::Character => FileType::CharacterDevice,
-        crate::model::DeviceKind::Block => FileType::BlockDevice,
-    };
-    let path = device.target.as_bytes().strip_prefix(b"/dev/").unwrap_or_default();
-    Node {
-        path: c_string(path),
-        kind,
-        device: makedev(device.major, device.minor),
-        mode: device.mode & 0o777,
-        owner: (device.uid, device.gid),
-    }
 }
 
 fn join_network(network: &Network) -> Result<Option<OwnedFd>, Failure> {

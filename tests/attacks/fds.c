@@ -44,6 +44,7 @@ static void look(void)
 			break;
 	stat(".", &here);
 	show("climb", "%s", root.st_ino == here.st_ino && root.st_dev == here.st_dev ? "top" : "ESCAPED");
+	show("arrived", "%s", access("fds", X_OK) == 0 ? "in the task's root" : "elsewhere");
 	for (const char *outside = "/proc/self/fd/3\0/proc/self/fd/4\0/proc/self/fd/5\0/proc/self/fd/6\0"; *outside;
 	     outside += strlen(outside) + 1) {
 		snprintf(name, sizeof name, "enter.%c", outside[strlen(outside) - 1]);

@@ -125,6 +125,29 @@ fn good_archives_become_the_tree_that_gnu_tar_makes() {
     }
 }
 
+/// Covers: CVE-2019-14803
+#[test]
+fn a_set_user_id_program_arrives_as_a_plain_one() {
+    let head = |name, kind, mode| Head { name, kind, mode, ..Head::default() };
+    let archive = Tar::new()
+        .head(&head(b"suid", b'0', 0o6755))
+        .head(&head(b"dir/", b'5', 0o3777))
+        .head(&head(b"dir/sgid", b'0', 0o2755))
+        .end();
+    let rig = Rig::new();
+    rig.fetch(&artifact(rig.source("x.tar", &archive))).unwrap();
+    let modes = |top: &Path| {
+        ["suid", "dir", "dir/sgid"].map(|name| top.join(name).metadata().unwrap().mode() & 0o7777)
+    };
+    assert_eq!(modes(&rig.local("")), [0o755, 0o777, 0o755]);
+    // Whoever unpacks what is written there has them.
+    let out = rig.directory.path().join("tar");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("x.tar"), archive).unwrap();
+    run("tar", &["--no-same-owner", "-xpf", "x.tar"], &out);
+    assert_eq!(modes(&out), [0o6755, 0o3777, 0o2755]);
+}
+
 /// Covers: RUSTSEC-2018-0002, CVE-2024-6717
 #[test]
 fn hostile_archives_are_refused_and_touch_nothing_outside() {

@@ -209,7 +209,7 @@ fn the_same_figures_are_told_on_every_version() {
     bench.finish();
 }
 
-/// Covers: T78, T111
+/// Covers: CVE-2022-0492, T78, T111
 #[test]
 fn what_a_child_uses_is_counted_in_the_task_and_its_end_for_lack_of_memory_is_told() {
     let Some(bench) = Bench::new("counted") else { return };

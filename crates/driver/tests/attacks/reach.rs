@@ -319,3 +319,31 @@ fn sockets_and_queues_of_one_allocation_are_not_in_reach_of_another() {
     serve("fifth", Network::Host).ready().kill().expect(&["bind.name", "bind.port"], "OK");
     bench.finish();
 }
+
+/// Whoever may make a root of its own leaves that one by `..`, and is in the task's again.
+///
+/// Covers: 2-chroot
+#[test]
+fn who_climbs_out_of_a_chroot_ends_at_the_tasks_root() {
+    let Some(bench) = Bench::new("chroot") else { return };
+    let outside = ["outside", "/local"];
+    for (id, attack) in [
+        ("mighty", bench.attack("mighty", "fds", &outside).mighty()),
+        ("strong", bench.attack("strong", "fds", &outside).strong()),
+        ("moved", bench.attack("moved", "fds", &outside).strong().operator("no_pivot_root", true)),
+    ] {
+        let report = attack.run();
+        report.expect(&["chroot", "stay"], "OK");
+        assert_eq!(report.get("climb"), "ESCAPED", "{id}: its own root is no prison: {}", report.text);
+        assert_eq!(report.get("arrived"), "in the task's root", "{id}: {}", report.text);
+    }
+    let report = bench.attack("default", "fds", &outside).user("root").run();
+    report.expect(&["chroot"], "EPERM");
+    // The same on the host ends at the host's root, where no such program lies.
+    let prison = bench.path("mighty/task");
+    let host = std::process::Command::new(program("fds")).arg("outside").arg(prison).output().unwrap();
+    let host = Report::of_host(&host);
+    host.expect(&["chroot"], "OK");
+    assert_eq!((host.get("climb"), host.get("arrived")), ("ESCAPED", "elsewhere"), "{}", host.text);
+    bench.finish();
+}

@@ -19,7 +19,7 @@ pub(crate) fn volume(source: &Path, target: &str) -> Mount {
     Mount { target: TaskPath::new(target).unwrap(), what }
 }
 
-/// Covers: CVE-2023-0386, 2-suid, T6, T8, T13, T58
+/// Covers: CVE-2023-0386, CVE-2019-14803, 2-suid, T6, T8, T13, T58
 #[test]
 fn what_a_task_does_to_the_hosts_directories_stays_in_its_layer_and_gains_nothing() {
     let Some(bench) = Bench::new("layer") else { return };
@@ -309,6 +309,13 @@ fn nothing_of_the_root_steers_hangs_or_runs_in_the_launcher() {
     report.expect(&["Groups"], "65534");
     report.expect(&["home"], "/nonexistent");
     assert!(!marker.exists(), "something of the root was run on the host");
+    // Whoever looks for a program in the root finds the bait, and takes it.
+    let bait = bench.path("a/task/bin");
+    let careless = std::process::Command::new("/bin/sh")
+        .args(["-c", "id"])
+        .env("PATH", format!("{}:/usr/bin:/bin", bait.display()))
+        .status();
+    assert!(careless.unwrap().success() && marker.exists(), "the bait does not show that it was run");
     bench.finish();
 }
 

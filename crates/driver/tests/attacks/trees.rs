@@ -79,7 +79,9 @@ fn masks_hold_against_root_with_all_capabilities() {
     // Where nothing protects, the program reads and writes: what it does not get below is kept from it.
     assert!(host.count("masks.open") > 0, "{}", host.text);
     host.expect(&["write./proc/sys/kernel/core_pattern", "write./proc/sys/vm/overcommit_memory"], "OK");
-    assert_ne!(host.get("mounts.suid"), "0");
+    for seen in ["mounts.suid", "mounts.devices", "mounts.cgroup"] {
+        assert_ne!(host.get(seen), "0", "{seen}");
+    }
 
     std::fs::create_dir_all(bench.path("a/task/dev")).unwrap();
     std::fs::write(bench.path("a/task/dev/null"), "not a device").unwrap();
@@ -137,12 +139,17 @@ fn nothing_that_one_task_does_to_its_kernel_trees_is_seen_by_another() {
         closed_lists(report);
         report.expect(&["node./dev/null"], pristine);
         report.expect(&["node./dev/zero"], "1:5 666 0:0");
+        report.expect(&["xattr./dev"], "ENODATA");
     }
     let mine = marked.exec(&["/trees", "look"]).unwrap();
     assert_eq!(mine.get("node./dev/null"), "1:3 600 0:0", "the mark is there where it was made");
+    mine.expect(&["node./dev/zero"], "1:5 666 4321:4321");
+    mine.expect(&["xattr./dev"], "OK");
     assert!(mine.get("list./dev").contains("planted") && mine.get("list./dev/mqueue").contains("planted"));
     let report = marked.kill();
-    report.expect(&["mark.dev", "mark.null", "mark.shm", "mark.mqueue", "mark.ptmx"], "OK");
+    let marks =
+        ["dev", "null", "zero", "xattr", "shm", "mqueue", "tmp", "ptmx"].map(|mark| format!("mark.{mark}"));
+    report.expect(&marks.each_ref().map(String::as_str), "OK");
     older.kill();
     assert_eq!(std::fs::metadata("/dev/null").unwrap().mode() & 0o777, 0o666);
     bench.finish();

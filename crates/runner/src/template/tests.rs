@@ -96,7 +96,7 @@ fn what_reaches_out_or_never_ends_is_refused() {
     assert!(rendered(&Order { missing: Missing::Error, ..order(missing) }).is_err());
 }
 
-/// Covers: W57, CVE-2019-14802, W59
+/// Covers: W57, CVE-2019-14802, CVE-2018-15664, W59
 #[test]
 fn links_of_a_task_lead_nowhere_else() {
     let directory = tempfile::Builder::new().prefix("bivouac-test-").tempdir().unwrap();

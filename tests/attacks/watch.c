@@ -6,12 +6,16 @@
  *   watch hungry SECONDS         the same, while a child of its own takes memory until it is killed, again and again
  *   watch lie SECONDS            makes each new process tell its launcher that its last step failed, and lets it go
  *   watch keep SECONDS           takes hold of each new process, and lets none go, not even when it is dead
+ *   watch threads SECONDS        the same with every thread of it, each of which goes on when it has been taken hold of
  *   watch parent                 a child takes hold of this process, which then ends with status 3
  *   watch quick                  ends at once: a process to be caught
+ *   watch brief                  ends after a moment, with status 7
+ *   watch two                    has a second thread, and stays
  *
  * Each first sets out a decoy of its own, which must be found: a watch that sees nothing proves nothing. NEEDLE is
  * given in two words, so that this program's own memory does not hold it in one piece. */
 #include "attack.h"
+#include <pthread.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/xattr.h>
@@ -253,6 +257,24 @@ static void reach(int pid, struct tally *tally)
 	close(fd);
 }
 
+/* Lets those go on that stand still, and takes note of none that ended: so the dead stay. */
+static void keep_threads_going(void)
+{
+	siginfo_t stopped = { 0 };
+	while (waitid(P_ALL, 0, &stopped, WSTOPPED | WNOHANG | __WALL) == 0 && stopped.si_pid) {
+		if (ptrace(PTRACE_CONT, stopped.si_pid, 0, 0) == 0)
+			show("thread", "%d", stopped.si_pid);
+		stopped.si_pid = 0;
+	}
+}
+
+static void *stand_by(void *nothing)
+{
+	for (;;)
+		pause();
+	return nothing;
+}
+
 static int set_out_decoy(const char *mode)
 {
 	int pid = fork();
@@ -287,6 +309,15 @@ int main(int argc, char **argv)
 		return stay();
 	if (argc > 1 && !strcmp(argv[1], "quick"))
 		return 0;
+	if (argc > 1 && !strcmp(argv[1], "brief")) {
+		nap(300);
+		return 7;
+	}
+	if (argc > 1 && !strcmp(argv[1], "two")) {
+		pthread_t thread;
+		nap(100);
+		return pthread_create(&thread, NULL, stand_by, NULL) ? 1 : stay();
+	}
 	const char *mode = argc > 1 ? argv[1] : "trace";
 	if (!strcmp(mode, "parent")) {
 		int ends[2];
@@ -326,6 +357,8 @@ int main(int argc, char **argv)
 	int *wanted = !strcmp(mode, "trace") ? &others.unready : &others.caught;
 	while (now() < end || (!*wanted && now() < end + 50)) {
 		int pid = newcomer();
+		if (!strcmp(mode, "threads"))
+			keep_threads_going();
 		if (!pid)
 			continue;
 		struct tally *tally = pid == decoy ? &decoys : &others;
@@ -336,12 +369,15 @@ int main(int argc, char **argv)
 		else if (!strcmp(mode, "keep")) {
 			if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0)
 				show("kept", "%d", pid);
+		} else if (!strcmp(mode, "threads")) {
+			if (ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACECLONE) == 0)
+				show("kept", "%d", pid);
 		} else if (!is_hungry(pid) && kill(pid, SIGSTOP) == 0) {
 			tally->caught++;
 			if (count < 4096)
 				stopped[count++] = pid;
 		}
-		if (pid != decoy && strcmp(mode, "keep"))
+		if (pid != decoy && strcmp(mode, "keep") && strcmp(mode, "threads"))
 			while (waitpid(-1, NULL, WNOHANG | __WALL) > 0)
 				;
 		/* Numbers come again. */

@@ -6,6 +6,7 @@
 
 use crate::engine::Engine;
 use crate::ground::not_started;
+use crate::process::last_word;
 use crate::protocol::{Exec, ExecCause, ExecEnd, Refusal, Request, Response, Started};
 use crate::serve::{Id, not_understood, resize, streams};
 use bivouac_sandbox::launch::{Entered, Entering, Progress};
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 const MOST: usize = 64;
 /// How long the entering itself may take: a volume may hang, the task may stop what enters.
 const ENTER_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client waits for a process that is dead, or was killed, and that is kept from us: whoever traces it in
+/// the task decides when we may reap it, and a traced thread that is dead keeps even its end from us.
+const KEPT_AT_MOST: Duration = Duration::from_secs(2);
 
 struct Session {
     child: Child,
@@ -25,7 +29,10 @@ struct Session {
     client: Option<Id>,
     /// Kept for resizing; the client has one of its own.
     terminal: Option<OwnedFd>,
+    /// When it is killed; when it was, until when its client waits for its end.
     deadline: Option<Instant>,
+    /// Since when it is dead and kept from us.
+    kept: Option<Instant>,
     cause: ExecCause,
 }
 
@@ -114,7 +121,14 @@ impl Sessions {
         let started = Started { pid: child.pid, command: arrival.command };
         let copy = terminal.as_ref().and_then(|terminal| terminal.try_clone().ok());
         let deadline = arrival.may_take.and_then(|time| Instant::now().checked_add(time));
-        self.all.push(Session { child, client: Some(client), terminal, deadline, cause: ExecCause::Own });
+        self.all.push(Session {
+            child,
+            client: Some(client),
+            terminal,
+            deadline,
+            kept: None,
+            cause: ExecCause::Own,
+        });
         Some((client, Ok((started, copy))))
     }
 
@@ -146,14 +160,28 @@ impl Sessions {
         session.client.map(|client| (client, ExecEnd { ending, cause: session.cause }))
     }
 
-    /// A process that is dead, and that somebody in the task keeps from us: a client whose deadline is over waits no
-    /// longer, for what it is told then is known.
+    /// A process that is dead, and that somebody in the task keeps from us. Its client does not wait for them: at once
+    /// where its deadline was over, for what it is told then is known, else after a while.
     fn held(&mut self, index: usize) -> Option<(Id, ExecEnd)> {
-        let session = self.all.get_mut(index).filter(|session| session.cause == ExecCause::Deadline)?;
+        let session = self.all.get_mut(index)?;
+        let since = *session.kept.get_or_insert_with(Instant::now);
+        let waits = session.cause == ExecCause::Own && since.elapsed() < KEPT_AT_MOST;
+        if waits { None } else { self.release(index) }
+    }
+
+    /// Tells the client of a process that is not reaped yet.
+    fn release(&mut self, index: usize) -> Option<(Id, ExecEnd)> {
+        let session = self.all.get_mut(index)?;
         let client = session.client.take()?;
+        session.deadline = None;
         self.spent.push(client);
-        let ending = crate::status::Ending::Signaled { signal: 9, core: false };
-        Some((client, ExecEnd { ending, cause: ExecCause::Deadline }))
+        let ending = match session.cause {
+            ExecCause::Deadline => crate::status::Ending::Signaled { signal: 9, core: false },
+            ExecCause::Own => {
+                last_word(session.child.pid).unwrap_or(crate::status::Ending::Exited { code: 1 })
+            }
+        };
+        Some((client, ExecEnd { ending, cause: session.cause }))
     }
 
     /// A request on a session's connection.
@@ -210,21 +238,31 @@ impl Sessions {
         ends.chain(self.arrivals.iter().filter_map(|arrival| arrival.enter_by)).min()
     }
 
-    /// Kills what has run too long, and what takes too long to get in: whom to tell of those.
-    pub(crate) fn enforce_deadlines(&mut self, now: Instant, engine: &mut impl Engine) -> Vec<(Id, Refusal)> {
-        for session in &mut self.all {
-            if session.deadline.is_some_and(|deadline| deadline <= now) {
-                session.deadline = None;
+    /// Kills what has run too long, and what takes too long to get in: whom to tell what.
+    pub(crate) fn enforce_deadlines(
+        &mut self,
+        now: Instant,
+        engine: &mut impl Engine,
+    ) -> Vec<(Id, Response)> {
+        let mut told = Vec::new();
+        for index in 0..self.all.len() {
+            let over = |session: &&mut Session| session.deadline.is_some_and(|deadline| deadline <= now);
+            let Some(session) = self.all.get_mut(index).filter(over) else { continue };
+            if session.cause == ExecCause::Own {
+                session.deadline = now.checked_add(KEPT_AT_MOST);
                 session.cause = ExecCause::Deadline;
                 engine.kill_session(&session.child);
+            } else {
+                session.deadline = None;
+                told.extend(self.release(index).map(|(client, end)| (client, Response::Ended(end))));
             }
         }
         let late = |arrival: &&mut Arrival| arrival.enter_by.is_some_and(|by| by <= now);
-        let late = self.arrivals.iter_mut().filter(late).filter_map(|arrival| {
+        told.extend(self.arrivals.iter_mut().filter(late).filter_map(|arrival| {
             arrival.enter_by = None;
             let refusal = not_started(&arrival.entering.give_up());
-            arrival.client.take().map(|client| (client, refusal))
-        });
-        late.collect()
+            arrival.client.take().map(|client| (client, Response::Refused(refusal)))
+        }));
+        told
     }
 }

@@ -1,5 +1,8 @@
-//! What `/proc` and the clocks say: who a process is beyond its number, and which signals it would not feel.
+//! What `/proc` and the clocks say: who a process is beyond its number, which signals it would not feel, and how one
+//! ended that cannot be reaped.
 
+use crate::status::Ending;
+use rustix::thread::CapabilitySet;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -54,6 +57,30 @@ pub(crate) fn start_time(stat: &[u8]) -> Option<u64> {
 /// signal unless it comes from an ancestor namespace and is KILL or STOP. See pid_namespaces(7).
 pub fn ignores_as_init(pid: i32, signal: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| init_ignores(&status, signal))
+}
+
+/// How a process ended that is dead and that somebody else is told of first. `None` where that cannot be known.
+pub(crate) fn last_word(pid: i32) -> Option<Ending> {
+    // To others the kernel shows 0, which must not pass for success.
+    let own = rustix::thread::capabilities(None).ok()?;
+    if !own.effective.contains(CapabilitySet::SYS_PTRACE) {
+        return None;
+    }
+    ending(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 52 of `/proc/<pid>/stat`, in the form of waitpid(2), if the process is dead.
+fn ending(stat: &[u8]) -> Option<Ending> {
+    if !has_ended(stat) {
+        return None;
+    }
+    let end_of_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(end_of_name + 1..)?).ok()?;
+    let status: u32 = rest.split_ascii_whitespace().nth(52 - 3)?.parse().ok()?;
+    Some(match (status & 0x7f, (status >> 8) & 0xff) {
+        (0, code) => Ending::Exited { code: u8::try_from(code).ok()? },
+        (signal, _) => Ending::Signaled { signal: i32::try_from(signal).ok()?, core: status & 0x80 != 0 },
+    })
 }
 
 pub(crate) fn init_ignores(status: &str, signal: i32) -> bool {
@@ -119,6 +146,28 @@ mod tests {
         assert_eq!(start_time(line.as_bytes()), Some(2200));
         assert_eq!(start_time(b"12 (a) S 1 2"), None);
         assert_eq!(start_time(b""), None);
+    }
+
+    #[test]
+    fn the_end_of_a_dead_process_is_read_and_of_no_other() {
+        let line = |state: &str, status: u32| {
+            let fields: Vec<String> = (4..52).map(|number| number.to_string()).collect();
+            ending(format!("12 (a) b) {state} {} {status}\n", fields.join(" ")).as_bytes())
+        };
+        assert_eq!(line("Z", 7 << 8), Some(Ending::Exited { code: 7 }));
+        assert_eq!(line("Z", 9), Some(Ending::Signaled { signal: 9, core: false }));
+        assert_eq!(line("Z", 0x80 | 11), Some(Ending::Signaled { signal: 11, core: true }));
+        assert_eq!(line("S", 0), None);
+        assert_eq!(ending(b"12 (a) Z 1 2"), None);
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 9"]).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let stat = || std::fs::read(format!("/proc/{pid}/stat")).unwrap();
+        while !has_ended(&stat()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(ending(&stat()), Some(Ending::Exited { code: 9 }));
+        child.wait().unwrap();
+        assert_eq!(last_word(pid), None);
     }
 
     #[test]

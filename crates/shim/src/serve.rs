@@ -287,8 +287,8 @@ impl<E: Engine> Server<E> {
         if self.held.1.is_some_and(|look| look <= now) {
             self.held = (Vec::new(), None);
         }
-        for (client, refusal) in self.sessions.enforce_deadlines(now, &mut self.engine) {
-            self.clients.refuse(client, refusal);
+        for (client, response) in self.sessions.enforce_deadlines(now, &mut self.engine) {
+            self.clients.answer(client, &response, Vec::new());
         }
         if let Some((_, wait)) = self.oom_again.take_if(|(when, _)| *when <= now) {
             self.look_for_oom(wait);

@@ -313,3 +313,29 @@ fn a_nomad_configuration_is_looked_at_without_an_agent() {
     let (said, errors, code) = doctor("plugin \"bivouac\" {");
     assert!(said.is_empty() && errors.contains("agent.hcl:1") && code != Some(0), "{said}{errors}");
 }
+
+#[test]
+fn doctor_says_that_a_shim_would_start_nothing() {
+    let Some(bivouac) = Bivouac::new("doctor-shim") else { return };
+    let doctor = |shim: &str| {
+        let output = bivouac.command(&["doctor"]).env("BIVOUAC_SHIM", shim).output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), output.status.code())
+    };
+    // A program that knows no such question says nothing, as a shim of an older release.
+    for (shim, what, remedy) in [
+        (
+            "/no/such/bivouac-shim",
+            "the program /no/such/bivouac-shim is missing",
+            "install bivouac-shim beside",
+        ),
+        ("/etc/hostname", "the program /etc/hostname cannot be run", "with mode 0755"),
+        ("/bin/false", "the program /bin/false does not say which version", "of one release"),
+    ] {
+        let (said, code) = doctor(shim);
+        assert!(said.contains(what) && said.contains(remedy) && code == Some(1), "{said}");
+    }
+    let beside = std::path::Path::new(env!("CARGO_BIN_EXE_bivouac")).with_file_name("bivouac-shim");
+    let shim = std::env::var_os("BIVOUAC_SHIM").map_or(beside, Into::into);
+    let (said, _) = doctor(shim.to_str().unwrap());
+    assert!(!said.contains("the program"), "{said}");
+}

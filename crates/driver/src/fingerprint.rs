@@ -1,8 +1,10 @@
 //! What this host can do, and what it lacks, each with a remedy: for the fingerprint and for `bivouac doctor`.
 
 use bivouac_cgroup::Host;
+use bivouac_shim::client::program::{self, Unfit};
 use bivouac_sys::features::{KernelFeatures, OverlayLayers};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 /// Whether tasks can run here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,19 +52,52 @@ pub struct Evidence {
     pub cgroups: Result<Host, String>,
     /// What the kernel can do, or why that could not be asked.
     pub features: Result<KernelFeatures, String>,
-    /// The shim's program, if it is there.
-    pub shim: Result<(), String>,
+    /// Whether the shim's program is the one that this build starts.
+    pub shim: Result<(), Unfit>,
+}
+
+/// What is known of the shim's program. It is run to be asked: not again while it is the file that gave the right
+/// answer.
+#[derive(Debug)]
+pub struct ShimCheck {
+    path: PathBuf,
+    right: Option<[i64; 5]>,
+}
+
+impl ShimCheck {
+    /// Of the program at this path.
+    pub fn new(path: PathBuf) -> ShimCheck {
+        ShimCheck { path, right: None }
+    }
+
+    /// Whether it is our shim, as the file is now.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub fn look(&mut self) -> Result<(), Unfit> {
+        let file = std::fs::metadata(&self.path).ok().map(|status| {
+            let numbers = [status.dev(), status.ino(), status.size()].map(u64::cast_signed);
+            let [device, inode, size] = numbers;
+            // A change of its bytes, mode or owner changes this time, whatever else is set back.
+            [device, inode, size, status.ctime(), status.ctime_nsec()]
+        });
+        if file.is_none() || file != self.right {
+            self.right = None;
+            program::check(&self.path)?;
+            self.right = file;
+        }
+        Ok(())
+    }
 }
 
 impl Evidence {
     /// Asks the running host.
-    pub fn of_host(shim: &Path) -> Evidence {
-        let present = std::fs::metadata(shim).is_ok_and(|status| status.is_file());
+    pub fn of_host(shim: &mut ShimCheck) -> Evidence {
         Evidence {
             root: rustix::process::geteuid().is_root(),
             cgroups: Host::detect().map_err(|error| error.to_string()),
             features: KernelFeatures::probe().map_err(|errno| errno.to_string()),
-            shim: if present { Ok(()) } else { Err(shim.display().to_string()) },
+            shim: shim.look(),
         }
     }
 
@@ -100,11 +135,15 @@ impl Evidence {
                 .push(missing("this kernel makes no overlay mounts", "load the module: modprobe overlay")),
             Ok(_) => {}
         }
-        if let Err(path) = &self.shim {
-            found.push(missing(
-                format!("the program {path} is missing"),
-                "install bivouac-shim beside bivouac, or set BIVOUAC_SHIM",
-            ));
+        if let Err(unfit) = &self.shim {
+            let remedy = match unfit {
+                Unfit::Missing(_) => "install bivouac-shim beside bivouac, or set BIVOUAC_SHIM",
+                Unfit::NotRun { .. } => "install the bivouac-shim of this release, with mode 0755",
+                Unfit::Silent(_) | Unfit::Other { .. } => {
+                    "install bivouac and bivouac-shim of one release and, under Nomad, restart the agent"
+                }
+            };
+            found.push(missing(unfit.to_string(), remedy));
         }
         if found.is_empty() { Health::Healthy } else { Health::Unhealthy(found) }
     }
@@ -136,9 +175,60 @@ mod tests {
         let text = of(Evidence { cgroups: Ok(narrow), ..sound() });
         assert!(text.contains("pids") && text.contains("cpuset") && !text.contains("memory"), "{text}");
         let none = KernelFeatures { overlay: OverlayLayers::Unavailable, ..KernelFeatures::NEWEST };
-        let both = Evidence { features: Ok(none), shim: Err("/x/bivouac-shim".into()), ..sound() }.health();
+        let both =
+            Evidence { features: Ok(none), shim: Err(Unfit::Missing("/x".into())), ..sound() }.health();
         let Health::Unhealthy(missing) = both else { panic!("{both:?}") };
         assert_eq!(missing.len(), 2);
         assert!(missing.iter().all(|missing| !missing.remedy.is_empty()));
+    }
+
+    #[test]
+    fn a_shim_that_would_start_nothing_is_named_with_a_remedy_of_its_own() {
+        let program = || "/x/bivouac-shim".to_owned();
+        for (unfit, what, remedy) in [
+            (Unfit::Missing(program()), "is missing", "BIVOUAC_SHIM"),
+            (
+                Unfit::NotRun { program: program(), answer: "Permission denied".into() },
+                "cannot be run: Perm",
+                "0755",
+            ),
+            (Unfit::Silent(program()), "does not say which version", "of one release"),
+            (Unfit::Other { program: program(), theirs: 7 }, "speaks version 7", "of one release"),
+        ] {
+            let Health::Unhealthy(found) = (Evidence { shim: Err(unfit), ..sound() }).health() else {
+                panic!("{what}")
+            };
+            let [missing] = found.as_slice() else { panic!("{found:?}") };
+            assert!(missing.what.contains(what) && missing.what.contains("/x/bivouac-shim"), "{missing:?}");
+            assert!(missing.remedy.contains(remedy), "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn the_right_shim_is_asked_once_until_its_file_is_another() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let (path, asked) = (directory.path().join("shim"), directory.path().join("asked"));
+        // By another process: what a thread of this one writes cannot be run while others are about to start theirs.
+        let place = |says: &str| {
+            let script = format!("#!/bin/sh\\necho >>{}\\necho {}\\n", asked.display(), says.trim_end());
+            let place = "printf \"$1\" >\"$2.new\" && chmod 755 \"$2.new\" && mv \"$2.new\" \"$2\"";
+            let mut command = std::process::Command::new("sh");
+            assert!(command.args(["-c", place, "sh", &script]).arg(&path).status().unwrap().success());
+        };
+        let mut shim = ShimCheck::new(path.clone());
+        let times = || std::fs::read_to_string(&asked).map_or(0, |text| text.lines().count());
+        assert!(matches!(shim.look(), Err(Unfit::Missing(_))));
+        place(&program::told());
+        assert_eq!((shim.look(), shim.look(), times()), (Ok(()), Ok(()), 1));
+        place("something else");
+        assert!(matches!((shim.look(), shim.look()), (Err(Unfit::Silent(_)), Err(Unfit::Silent(_)))));
+        assert_eq!(times(), 3);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(shim.look(), Err(Unfit::NotRun { .. })));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(shim.look(), Err(Unfit::Missing(_))));
+        place(&program::told());
+        assert_eq!(shim.look(), Ok(()));
     }
 }

@@ -18,7 +18,7 @@ use crate::streams;
 use bivouac_driver::capabilities::{Powers, named};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{self as driver, Handle, Leftovers, Places, Standing};
-use bivouac_driver::fingerprint::{Evidence, Health as Verdict};
+use bivouac_driver::fingerprint::{Evidence, Health as Verdict, ShimCheck};
 use bivouac_driver::options;
 use bivouac_driver::request::StarterGone;
 use bivouac_driver::signals::Signal;
@@ -40,6 +40,7 @@ pub struct Bivouac {
     configured: Mutex<Option<(OperatorConfig, HostFacts)>>,
     watches: Watches,
     placements: Placements,
+    shim: Mutex<ShimCheck>,
 }
 
 impl std::fmt::Debug for Bivouac {
@@ -75,6 +76,7 @@ impl Bivouac {
             configured: Mutex::default(),
             watches: Watches::default(),
             placements: Placements::default(),
+            shim: Mutex::new(ShimCheck::new(Places::usual().shim)),
         }
     }
 
@@ -148,7 +150,7 @@ impl Engine for Bivouac {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        let evidence = Evidence::of_host(&Places::usual().shim);
+        let evidence = Evidence::of_host(&mut locked(&self.shim));
         let verdict = match (evidence.health(), &evidence.cgroups) {
             (Verdict::Undetected(missing), _) => (Health::Undetected, missing.what),
             (sound, Ok(host)) => match (self.engine_on(host), sound) {

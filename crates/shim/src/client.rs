@@ -4,7 +4,7 @@
 //! an exec session) is a connection that becomes readable, so a face without threads waits for many tasks in one
 //! `poll`.
 
-mod program;
+pub mod program;
 
 pub use program::Program;
 

@@ -1,15 +1,18 @@
 //! The shim's program: `bivouac-shim FD`, where FD is one end of a socket pair whose other end the starter holds.
+//! `bivouac-shim --protocol` says which version of the protocol it speaks.
 //! Under the name `bivouac-init` it is the reaper in front of a task's command.
 
 #![forbid(unsafe_code)]
 
 use bivouac_sandbox::launch::INIT_NAME;
+use bivouac_shim::client::program;
 use bivouac_shim::serve::{Desk, Server, receive_order, refuse_order};
 use bivouac_shim::{Ground, init, protocol};
 use bivouac_sys::clone::{OneThread, adopt};
 use bivouac_sys::exec::{OnExec, close_from, place};
 use bivouac_sys::{Errno, credentials, signal};
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,6 +38,10 @@ pub(crate) fn main() -> ExitCode {
     if let Some(role) = in_task {
         let status = rest.split_first().map_or(USAGE, |(command, arguments)| role(command, arguments));
         return ExitCode::from(status);
+    }
+    if matches!(rest.as_slice(), [only] if only == program::TELL) {
+        let said = std::io::stdout().write_all(program::told().as_bytes());
+        return if said.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let number = match rest.as_slice() {
         [number] => {

@@ -6,6 +6,7 @@ use crate::cli::{Cli, Doctor, Inspect, Volume, VolumeCommand};
 use crate::ui;
 use anyhow::{Result, bail};
 use bivouac_driver::engine::Places;
+use bivouac_driver::fingerprint::{Evidence, ShimCheck};
 use bivouac_runner::overview::{self, FindError};
 use bivouac_runner::{gc, registry, volumes};
 use std::path::Path;
@@ -43,7 +44,7 @@ pub(super) fn doctor(cli: &Cli, doctor: &Doctor) -> Result<u8> {
         return super::nomad::doctor(path, doctor.json);
     }
     let operator = machine(configuration(cli).as_deref())?.operator;
-    let evidence = bivouac_driver::fingerprint::Evidence::of_host(&Places::usual().shim);
+    let evidence = Evidence::of_host(&mut ShimCheck::new(Places::usual().shim));
     ui::doctor(&evidence.health(), &operator, doctor.json)
 }
 

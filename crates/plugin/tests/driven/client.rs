@@ -18,7 +18,7 @@ fn profile() -> PathBuf {
     std::env::current_exe().unwrap().parent().and_then(Path::parent).unwrap().to_owned()
 }
 
-fn shim() -> PathBuf {
+pub(crate) fn shim() -> PathBuf {
     let shim = std::env::var_os("BIVOUAC_SHIM").map_or_else(|| profile().join("bivouac-shim"), PathBuf::from);
     assert!(shim.exists(), "{} is missing: cargo build -p bivouac-shim", shim.display());
     shim
@@ -55,7 +55,12 @@ impl Release {
 
     /// Its plugin with the shim of another: an upgrade that was done by half.
     pub(crate) fn with_shim_of(self, other: Release) -> Release {
-        Release { shim: other.shim, ..self }
+        self.with_shim(&other.shim)
+    }
+
+    /// Its plugin with any file as the shim.
+    pub(crate) fn with_shim(self, shim: &Path) -> Release {
+        Release { shim: shim.to_owned(), ..self }
     }
 }
 
@@ -116,6 +121,13 @@ impl Plugin {
             plugin_api_version: "v0.1.0".into(),
         };
         BasePluginClient::new(self.channel.clone()).set_config(request).await.map(drop)
+    }
+
+    /// Its health as the client is told now, and the sentence about it.
+    pub(crate) async fn health(&self) -> (pb::fingerprint_response::HealthState, String) {
+        let stream = self.driver().fingerprint(pb::FingerprintRequest {}).await;
+        let first = stream.unwrap().into_inner().message().await.unwrap().unwrap();
+        (first.health(), first.health_description)
     }
 
     pub(crate) fn driver(&self) -> DriverClient<Channel> {

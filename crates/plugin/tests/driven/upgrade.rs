@@ -4,6 +4,7 @@ use super::client::{Plugin, Release, until};
 use super::house::{House, TaskHouse, processes};
 use super::{can_run, test};
 use bivouac_plugin::wire::driver as pb;
+use bivouac_plugin::wire::driver::fingerprint_response::HealthState;
 use serde_json::json;
 use std::time::Duration;
 
@@ -111,6 +112,11 @@ fn a_plugin_and_a_shim_of_two_versions_start_nothing_and_say_so() {
             let house = House::new();
             let task = house.task();
             let plugin = plugin_of(&half).await;
+            let (health, said) = plugin.health().await;
+            assert_eq!(health, HealthState::Unhealthy, "{said}");
+            for word in ["speaks version", "of one release", "restart the agent"] {
+                assert!(said.contains(word), "{word}: {said}");
+            }
             let refused = plugin.start(task.shell("00000001", "echo ran")).await.unwrap_err();
             for word in
                 ["speaks version", "a launch by a face of version", "start it with the shim of that version"]
@@ -121,5 +127,52 @@ fn a_plugin_and_a_shim_of_two_versions_start_nothing_and_say_so() {
             assert_eq!(house.groups_of_ours(&task).len(), 0);
             assert!(processes(task.groups.first().unwrap()).is_empty());
         }
+    });
+}
+
+/// A shim that would start nothing makes the driver unhealthy, with what to do, until the right one is there.
+///
+/// Covers: 4-upgrade
+#[test]
+fn a_shim_that_is_missing_stale_or_no_program_makes_the_driver_unhealthy() {
+    if !can_run("a_shim_that_is_missing_stale_or_no_program_makes_the_driver_unhealthy") {
+        return;
+    }
+    let directory = tempfile::Builder::new().prefix("bivouac-test-").tempdir_in("/var/tmp").unwrap();
+    let shim = directory.path().join("bivouac-shim");
+    // As an installation does it: beside, and then in its place.
+    let place = |command: &str, mode: &str| {
+        let script = format!("{command} >\"$1.new\" && chmod {mode} \"$1.new\" && mv \"$1.new\" \"$1\"");
+        let mut shell = std::process::Command::new("sh");
+        assert!(shell.args(["-c", &script, "sh"]).arg(&shim).status().unwrap().success());
+    };
+    let right = format!("cat {}", super::client::shim().display());
+    test(async {
+        let plugin = plugin_of(&Release::today().with_shim(&shim)).await;
+        let sick = async |words: [&str; 2]| {
+            let (health, said) = plugin.health().await;
+            assert_eq!(health, HealthState::Unhealthy, "{said}");
+            assert!(said.contains(shim.to_str().unwrap()), "{said}");
+            words.iter().for_each(|word| assert!(said.contains(word), "{word}: {said}"));
+        };
+        let sound = async || assert_eq!(plugin.health().await, (HealthState::Healthy, "Healthy".into()));
+        sick(["is missing", "install bivouac-shim"]).await;
+        place(&right, "755");
+        sound().await;
+        place(&right, "644");
+        sick(["cannot be run: Permission denied", "with mode 0755"]).await;
+        // Of a release that does not know the question: it takes the word for a descriptor, and ends.
+        place("printf '#!/bin/sh\\nexit 64\\n'", "755");
+        sick(["does not say which version", "of one release"]).await;
+        place(&right, "755");
+        sound().await;
+        // And what is healthy starts tasks.
+        let house = House::new();
+        let task = house.task();
+        let config = task.shell("00000001", "exit 5");
+        let id = config.id.clone();
+        plugin.start(config).await.unwrap();
+        assert_eq!(plugin.exit_code(&id).await, 5);
+        plugin.destroy(&id).await.unwrap();
     });
 }

@@ -6,7 +6,7 @@
 
 use crate::engine::Engine;
 use crate::ground::not_started;
-use crate::process::last_word;
+use crate::process::{is_dead, last_word};
 use crate::protocol::{Exec, ExecCause, ExecEnd, Refusal, Request, Response, Started};
 use crate::serve::{Id, not_understood, resize, streams};
 use bivouac_sandbox::launch::{Entered, Entering, Progress};
@@ -15,6 +15,7 @@ use bivouac_sys::{signal, wait};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+const KILL: i32 = 9;
 /// Sessions at once.
 const MOST: usize = 64;
 /// How long the entering itself may take: a volume may hang, the task may stop what enters.
@@ -29,11 +30,30 @@ struct Session {
     client: Option<Id>,
     /// Kept for resizing; the client has one of its own.
     terminal: Option<OwnedFd>,
-    /// When it is killed; when it was, until when its client waits for its end.
+    /// When it is killed.
     deadline: Option<Instant>,
-    /// Since when it is dead and kept from us.
-    kept: Option<Instant>,
+    /// Until when its client waits: it is dead, or was killed, and is kept from us.
+    told_by: Option<Instant>,
     cause: ExecCause,
+}
+
+impl Session {
+    /// Its process is dead, or will be: its client waits for no more than that.
+    fn told_by(&mut self) {
+        if self.client.is_some() && self.told_by.is_none() {
+            self.told_by = Instant::now().checked_add(KEPT_AT_MOST);
+        }
+    }
+
+    /// What the client is told of a process that is not reaped yet.
+    fn release(&mut self) -> Option<(Id, ExecEnd)> {
+        let killed = crate::status::Ending::Signaled { signal: KILL, core: false };
+        let ending = match self.cause {
+            ExecCause::Deadline => killed,
+            ExecCause::Own => last_word(self.child.pid).unwrap_or(killed),
+        };
+        self.client.take().map(|client| (client, ExecEnd { ending, cause: self.cause }))
+    }
 }
 
 /// A process on its way in. The shim waits for it as for everything else, in its loop.
@@ -126,7 +146,7 @@ impl Sessions {
             client: Some(client),
             terminal,
             deadline,
-            kept: None,
+            told_by: None,
             cause: ExecCause::Own,
         });
         Some((client, Ok((started, copy))))
@@ -150,7 +170,11 @@ impl Sessions {
     pub(crate) fn reap(&mut self, pid: i32) -> Option<(Id, ExecEnd)> {
         let index = self.all.iter().position(|session| session.child.pid == pid)?;
         let ending = match wait::try_reap(self.all.get(index)?.child.pidfd.as_fd()) {
-            Ok(None) => return self.held(index),
+            Ok(None) => {
+                let told = self.held(index);
+                self.spent.extend(told.iter().map(|(client, _)| *client));
+                return told;
+            }
             Ok(Some(reaped)) => reaped.ending.into(),
             // Reaped by somebody else: cannot be, and must not make the shim spin.
             Err(_) => crate::status::Ending::Exited { code: 1 },
@@ -164,29 +188,13 @@ impl Sessions {
     /// where its deadline was over, for what it is told then is known, else after a while.
     fn held(&mut self, index: usize) -> Option<(Id, ExecEnd)> {
         let session = self.all.get_mut(index)?;
-        let since = *session.kept.get_or_insert_with(Instant::now);
-        let waits = session.cause == ExecCause::Own && since.elapsed() < KEPT_AT_MOST;
-        if waits { None } else { self.release(index) }
-    }
-
-    /// Tells the client of a process that is not reaped yet.
-    fn release(&mut self, index: usize) -> Option<(Id, ExecEnd)> {
-        let session = self.all.get_mut(index)?;
-        let client = session.client.take()?;
-        session.deadline = None;
-        self.spent.push(client);
-        let ending = match session.cause {
-            ExecCause::Deadline => crate::status::Ending::Signaled { signal: 9, core: false },
-            ExecCause::Own => {
-                last_word(session.child.pid).unwrap_or(crate::status::Ending::Exited { code: 1 })
-            }
-        };
-        Some((client, ExecEnd { ending, cause: session.cause }))
+        session.told_by();
+        if session.cause == ExecCause::Deadline { session.release() } else { None }
     }
 
     /// A request on a session's connection.
     pub(crate) fn request(&mut self, client: Id, request: &Request) -> Response {
-        let Some(session) = self.all.iter().find(|session| session.client == Some(client)) else {
+        let Some(session) = self.all.iter_mut().find(|session| session.client == Some(client)) else {
             let is_early = self.arrivals.iter().any(|arrival| arrival.client == Some(client));
             return Response::Refused(if is_early {
                 not_understood("the exec session of this connection has not begun".to_owned())
@@ -196,6 +204,10 @@ impl Sessions {
         };
         let answer = match request {
             Request::Signal { signal } => {
+                // A dead one feels none, and its end is nothing that wakes us while a thread of it is kept.
+                if *signal == KILL || is_dead(session.child.pid) {
+                    session.told_by();
+                }
                 signal::send(session.child.pidfd.as_fd(), *signal).map(|()| Response::Done).map_err(|errno| {
                     Refusal::Failed { what: format!("send signal {signal}"), answer: errno.to_string() }
                 })
@@ -229,12 +241,13 @@ impl Sessions {
             // Our copy of the master would keep the hang-up from the process.
             session.terminal = None;
             session.deadline = None;
+            session.told_by = None;
             engine.kill_session(&session.child);
         }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let ends = self.all.iter().filter_map(|session| session.deadline);
+        let ends = self.all.iter().flat_map(|session| [session.deadline, session.told_by]).flatten();
         ends.chain(self.arrivals.iter().filter_map(|arrival| arrival.enter_by)).min()
     }
 
@@ -245,16 +258,17 @@ impl Sessions {
         engine: &mut impl Engine,
     ) -> Vec<(Id, Response)> {
         let mut told = Vec::new();
-        for index in 0..self.all.len() {
-            let over = |session: &&mut Session| session.deadline.is_some_and(|deadline| deadline <= now);
-            let Some(session) = self.all.get_mut(index).filter(over) else { continue };
-            if session.cause == ExecCause::Own {
-                session.deadline = now.checked_add(KEPT_AT_MOST);
+        for session in &mut self.all {
+            if session.deadline.take_if(|deadline| *deadline <= now).is_some() {
                 session.cause = ExecCause::Deadline;
+                session.told_by();
                 engine.kill_session(&session.child);
-            } else {
-                session.deadline = None;
-                told.extend(self.release(index).map(|(client, end)| (client, Response::Ended(end))));
+            }
+            if session.told_by.take_if(|by| *by <= now).is_some()
+                && let Some((client, end)) = session.release()
+            {
+                self.spent.push(client);
+                told.push((client, Response::Ended(end)));
             }
         }
         let late = |arrival: &&mut Arrival| arrival.enter_by.is_some_and(|by| by <= now);

@@ -59,6 +59,14 @@ pub fn ignores_as_init(pid: i32, signal: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| init_ignores(&status, signal))
 }
 
+/// Whether no thread of a process runs any more that is not reaped yet.
+pub(crate) fn is_dead(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut stats =
+        threads.map(|thread| std::fs::read(thread.path().join("stat")).unwrap_or_default()).peekable();
+    stats.peek().is_some() && stats.all(|stat| has_ended(&stat))
+}
+
 /// How a process ended that is dead and that somebody else is told of first. `None` where that cannot be known.
 pub(crate) fn last_word(pid: i32) -> Option<Ending> {
     // To others the kernel shows 0, which must not pass for success.
@@ -166,8 +174,9 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(ending(&stat()), Some(Ending::Exited { code: 9 }));
+        assert!(is_dead(pid) && !is_dead(i32::try_from(std::process::id()).unwrap()));
         child.wait().unwrap();
-        assert_eq!(last_word(pid), None);
+        assert_eq!((last_word(pid), is_dead(pid)), (None, false));
     }
 
     #[test]

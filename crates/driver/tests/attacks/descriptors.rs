@@ -310,17 +310,19 @@ fn a_dead_exec_in_the_hands_of_the_task_keeps_no_client_and_no_shim_busy() {
 
 /// The same without a deadline, where the client would wait as long as the task likes: it is told after a moment, and
 /// what the command really answered. A dead thread that is kept hides even that its process is dead; the deadline is
-/// kept all the same.
+/// kept all the same, and whoever kills it is told.
 ///
 /// Covers: 1a-shared-memory-oom
 #[test]
 fn a_dead_exec_that_the_task_keeps_is_told_without_a_deadline_too() {
     let Some(bench) = Bench::new("endless") else { return };
     let soon = Some(Duration::from_millis(600));
-    for (mode, command, deadline, status) in
-        [("keep", "brief", None, 7), ("keep", "two", soon, 137), ("threads", "two", soon, 137)]
-    {
-        let id = format!("{mode}-{command}");
+    for (mode, command, deadline, kills, status) in [
+        ("keep", "brief", None, false, 7),
+        ("threads", "two", soon, false, 137),
+        ("threads", "two", None, true, 137),
+    ] {
+        let id = format!("{mode}-{kills}");
         let live = bench.attack(&id, "watch", &[mode, "600"]).ready();
         let inside = || bench.engine.stats(live.id()).unwrap().group.pids.unwrap();
         let before = inside();
@@ -330,6 +332,11 @@ fn a_dead_exec_that_the_task_keeps_is_told_without_a_deadline_too() {
             let streams = Streams::Files { stdin: None, stdout: None, stderr: None };
             let request = ExecRequest { command: vec!["/watch".into(), command.into()], streams, deadline };
             let mut session = bench.engine.exec(live.id(), request).unwrap();
+            if kills {
+                // With its second thread in the hands of the watch.
+                std::thread::sleep(Duration::from_millis(600));
+                session.signal(Signal::KILL.number()).unwrap();
+            }
             let told = session.wait(Some(Instant::now() + PATIENCE / 2));
             let told =
                 told.unwrap_or_else(|error| panic!("{id}: the client waits for one that is dead: {error}"));

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use std::ffi::CString;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 fn name(sum: &Sum) -> CString {
     CString::new(format!("{}-{}", sum.algorithm.name(), sum.hex)).unwrap_or_default()
@@ -40,9 +41,45 @@ pub(crate) fn keep(cache: &Path, sum: &Sum, file: &mut File) -> Result<(), Depos
     })
 }
 
+/// Removes what writers that were killed have left: files under a name of a writer's own that nobody has written to
+/// for so long. One that is taken from a living writer after all costs no more than that its file is not kept.
+pub fn sweep(cache: &Path, age: Duration) {
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        let idle =
+            entry.metadata().and_then(|status| status.modified()).ok().and_then(|at| at.elapsed().ok());
+        let temporary = deposit::is_temporary(entry.file_name().as_encoded_bytes());
+        if temporary && idle.is_some_and(|idle| idle > age) {
+            // The next sweep tries again.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Removes a kept file.
 pub(crate) fn forget(cache: &Path, sum: &Sum) {
     if let Ok(root) = open_root(cache) {
         let _ = rustix::fs::unlinkat(&root, name(sum), rustix::fs::AtFlags::empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_killed_writers_left_is_swept_and_nothing_else() {
+        let directory = tempfile::Builder::new().prefix("bivouac-test-").tempdir().unwrap();
+        let temporary = deposit::temporary_name().into_string().unwrap();
+        let fresh = deposit::temporary_name().into_string().unwrap();
+        let hour = Duration::from_secs(3600);
+        for (name, age) in [("sha256-00", 2 * hour), (&temporary, 2 * hour), (&fresh, Duration::ZERO)] {
+            let file = File::create(directory.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        sweep(directory.path(), hour);
+        let has = |name: &str| directory.path().join(name).exists();
+        assert!(has("sha256-00") && !has(&temporary) && has(&fresh));
+        sweep(&directory.path().join("missing"), hour);
     }
 }

@@ -134,9 +134,12 @@ fn credentials(needs: &Needs, directory: Option<&OwnedFd>) -> Result<u32, NotCon
     bivouac_sys::credentials::setresuid(id).map_err(failed("change the user"))?;
     let none = bivouac_sys::credentials::CapabilityMasks::default();
     bivouac_sys::credentials::capset(none).map_err(failed("drop capabilities"))?;
-    // The death of the starter is the end; asked for after the change of credentials, which forgets it.
-    bivouac_sys::credentials::set_parent_death_signal(libc::SIGKILL)
-        .map_err(failed("ask for the starter's death"))?;
+    // The death of the starter is the end; asked for after the change of credentials, which forgets it. Who starts
+    // programs must live a moment longer, to take them along ([`crate::git`]).
+    if needs.programs == Programs::None {
+        bivouac_sys::credentials::set_parent_death_signal(libc::SIGKILL)
+            .map_err(failed("ask for the starter's death"))?;
+    }
     Ok(id)
 }
 

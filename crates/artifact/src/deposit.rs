@@ -21,6 +21,8 @@ const LOOK: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
+/// How names of what is on its way begin.
+const TEMPORARY: &str = ".bivouac-";
 /// Deeper than any tree that a helper makes.
 const DEEPEST: usize = 160;
 
@@ -307,5 +309,10 @@ pub(crate) fn temporary_name() -> CString {
     let mut bytes = [0_u8; 12];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    CString::new(format!(".bivouac-{hex}")).unwrap_or_default()
+    CString::new(format!("{TEMPORARY}{hex}")).unwrap_or_default()
+}
+
+/// Whether it is such a name.
+pub(crate) fn is_temporary(name: &[u8]) -> bool {
+    name.starts_with(TEMPORARY.as_bytes())
 }

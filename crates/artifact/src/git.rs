@@ -31,6 +31,8 @@ const SETTINGS: [&str; 14] = [
 
 /// Clones into `tree`.
 pub(crate) fn clone(repository: &Repository, fetch: &Fetch, limits: &Limits) -> Result<(), Failure> {
+    end_with_starter()
+        .map_err(|error| Failure::never(format!("cannot watch the process that asked for this: {error}")))?;
     if let Some(key) = &repository.ssh_key {
         write_key(key)?;
     }
@@ -43,6 +45,20 @@ pub(crate) fn clone(repository: &Repository, fetch: &Fetch, limits: &Limits) -> 
         let words = ["-C", TREE, "submodule", "--quiet", "update", "--init", "--recursive"];
         run(&words.map(str::to_owned), repository, fetch, limits)?;
     }
+    Ok(())
+}
+
+/// Ends this process and all of git's when the starter dies. Git has children of its own, so a signal at the death of
+/// a parent would leave some of them at work; they all are in the group that the starter made for us. Its death
+/// closes the other end of our standard output.
+fn end_with_starter() -> std::io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    std::thread::Builder::new().name("starter".into()).spawn(|| {
+        let out = std::io::stdout();
+        let mut watched = [PollFd::new(&out, PollFlags::empty())];
+        while poll(&mut watched, None) == Err(rustix::io::Errno::INTR) {}
+        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
+    })?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@
 
 pub mod address;
 pub mod archive;
-mod cache;
+pub mod cache;
 pub mod checksum;
 pub mod confine;
 pub mod deposit;

@@ -14,7 +14,8 @@ use bivouac_shim::recover::RecoverError;
 use std::path::Path;
 use std::time::Duration;
 
-/// A directory without a state that is older than this was left by a start that was cut short.
+/// A directory without a state that is older than this was left by a start that was cut short; so was a file on its
+/// way into the cache that nobody has written to for so long.
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// How long a supervisor that has nothing left to do may take to end.
@@ -69,6 +70,7 @@ pub fn collect(engine: &Engine, home: &Home) -> Result<Collected, GcError> {
             Err(error) => collected.kept.push((keep.id().to_owned(), error.to_string())),
         }
     }
+    bivouac_artifact::cache::sweep(&crate::inputs::cache(home.path()), SETTLED);
     runs(engine, home, &mut collected)?;
     jobs(home, &mut collected)?;
     Ok(collected)

@@ -21,6 +21,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+/// Where private directories lie in an allocation's.
+const STAGING: &str = ".fetching";
 /// At most so many artifacts of a task at a time.
 const AT_A_TIME: usize = 3;
 
@@ -136,6 +138,18 @@ impl Inputs {
     pub fn is_empty(&self) -> bool {
         self.artifacts.is_empty() && self.templates.is_empty()
     }
+}
+
+/// Removes what is half fetched or half unpacked in an allocation's directory. For whoever takes the allocation over:
+/// those who worked there have died with the supervisor before.
+pub(crate) fn clear(allocation: &Path) {
+    // What stays goes with the allocation.
+    let _ = std::fs::remove_dir_all(allocation.join(STAGING));
+}
+
+/// The kept artifacts of a state directory.
+pub(crate) fn cache(state_dir: &Path) -> PathBuf {
+    state_dir.join("cache").join("artifacts")
 }
 
 /// Which artifacts of a task have arrived, by their place in its list: none is fetched twice.
@@ -358,8 +372,8 @@ impl Setting {
                 secrets: secrets.to_path_buf(),
             },
             user: Owner::ROOT,
-            staging: allocation.join(".fetching"),
-            cache: state_dir.join("cache").join("artifacts"),
+            staging: allocation.join(STAGING),
+            cache: cache(state_dir),
             program: PathBuf::from("/proc/self/exe"),
             env,
         }

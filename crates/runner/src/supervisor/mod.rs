@@ -207,6 +207,9 @@ impl<'a> Supervisor<'a> {
         // Before anything runs: should we be killed at any later moment, others know of it. Nobody was promised
         // anything yet that would have to survive the machine.
         self.save_with(Care::Cached, outputs);
+        if self.plan.allocation.tasks.iter().any(|task| !task.inputs.artifacts.is_empty()) {
+            crate::inputs::clear(&self.plan.allocation.directory);
+        }
         let mut inputs = Vec::new();
         for task in 0..self.lives.len() {
             inputs.extend(self.find_again(task, outputs));

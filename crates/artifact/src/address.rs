@@ -58,6 +58,9 @@ pub struct Repository {
     pub depth: Option<u32>,
     /// A private key for ssh, in base64.
     pub ssh_key: Option<String>,
+    /// Name and password for its server that the address does not have.
+    #[serde(default)]
+    pub login: Option<Login>,
 }
 
 /// Whether an archive is unpacked.
@@ -380,7 +383,7 @@ fn repository(scheme: &str, bare: &str, query: &mut Query) -> Result<Repository,
     let ssh_key = query.take("sshkey").filter(|text| !text.is_empty());
     let left = query.text();
     let question = if left.is_empty() { left } else { format!("?{left}") };
-    Ok(Repository { url: format!("{bare}{question}"), reference, depth, ssh_key })
+    Ok(Repository { url: format!("{bare}{question}"), reference, depth, ssh_key, login: None })
 }
 
 fn is_reference(name: &str) -> bool {

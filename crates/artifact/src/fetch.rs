@@ -163,8 +163,14 @@ impl Fetcher {
     ) -> Result<Arrival, FetchError> {
         let mut address = Address::parse(&artifact.source, &artifact.options)?;
         let named = artifact.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-        if let (Getter::Http(web @ Web { login: None, .. }), false) = (&mut address.getter, named) {
-            web.login = crate::netrc::login(&self.environment, &web.url);
+        match &mut address.getter {
+            Getter::Http(web @ Web { login: None, .. }) if !named => {
+                web.login = crate::netrc::login(&self.environment, &web.url);
+            }
+            Getter::Git(repository) if crate::git::asks_for_login(&repository.url) => {
+                repository.login = crate::netrc::login(&self.environment, &repository.url);
+            }
+            Getter::Http(_) | Getter::Git(_) | Getter::File(_) => {}
         }
         let place = Place::resolve(&artifact.destination)?;
         let deposit = |error: DepositError| FetchError::Deposit { shown: address.shown.clone(), error };

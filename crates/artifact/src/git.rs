@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 /// As much of what git says as is kept.
 const MOST_TEXT: u64 = 64 * 1024;
 const KEY: &str = "key";
+const NETRC: &str = ".netrc";
 /// Settings of every call: only protocols that need no program of the repository's choice, no hooks, no surprises.
 const SETTINGS: [&str; 14] = [
     "protocol.allow=never",
@@ -35,6 +36,11 @@ pub(crate) fn clone(repository: &Repository, fetch: &Fetch, limits: &Limits) -> 
         .map_err(|error| Failure::never(format!("cannot watch the process that asked for this: {error}")))?;
     if let Some(key) = &repository.ssh_key {
         write_key(key)?;
+    }
+    if let Some(login) = &repository.login {
+        let text = crate::netrc::entry(&repository.url, login).unwrap_or_default();
+        write_private(NETRC, text.as_bytes())
+            .map_err(|error| Failure::never(format!("cannot hand the login to git: {error}")))?;
     }
     run(&clone_arguments(repository), repository, fetch, limits)?;
     if let Some(commit) = repository.reference.as_deref().filter(|name| is_commit(name)) {
@@ -66,6 +72,12 @@ fn is_commit(name: &str) -> bool {
     (7..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Whether a repository lies on a web server, and its address has no login.
+pub(crate) fn asks_for_login(url: &str) -> bool {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.split(['/', '?', '#']).next().unwrap_or_default().contains('@'))
+}
+
 fn clone_arguments(repository: &Repository) -> Vec<String> {
     let mut words = ["clone", "--quiet", "--template="].map(str::to_owned).to_vec();
     match repository.reference.as_deref() {
@@ -81,17 +93,17 @@ fn clone_arguments(repository: &Repository) -> Vec<String> {
 }
 
 fn write_key(base64: &str) -> Result<(), Failure> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
     let failed = |why: &dyn std::fmt::Display| Failure::never(format!("option sshkey: {why}"));
     let key = decode(base64).ok_or_else(|| failed(&"it is not base64"))?;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(KEY)
-        .and_then(|mut file| file.write_all(&key))
-        .map_err(|error| failed(&error))
+    write_private(KEY, &key).map_err(|error| failed(&error))
+}
+
+/// Writes a file that git's own processes read, and nobody else.
+fn write_private(name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(name)?;
+    file.write_all(bytes)
 }
 
 /// Standard base64, perhaps broken into lines.
@@ -127,6 +139,13 @@ fn run(words: &[String], repository: &Repository, fetch: &Fetch, limits: &Limits
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    if repository.login.is_some() {
+        // There the library that git fetches with looks for a login; it gives it to that one server only. In the
+        // arguments everybody on the machine could read it.
+        let directory = std::env::current_dir()
+            .map_err(|error| Failure::never(format!("cannot name the private directory: {error}")))?;
+        command.env("HOME", directory);
+    }
     if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
         command.env("GIT_SSL_CAINFO", file);
     }
@@ -181,8 +200,13 @@ mod tests {
 
     #[test]
     fn arguments_end_with_the_address_behind_two_dashes() {
-        let mut repository =
-            Repository { url: "https://h/x".to_owned(), reference: None, depth: Some(1), ssh_key: None };
+        let mut repository = Repository {
+            url: "https://h/x".to_owned(),
+            reference: None,
+            depth: Some(1),
+            ssh_key: None,
+            login: None,
+        };
         let words = |repository: &Repository| clone_arguments(repository).join(" ");
         assert_eq!(words(&repository), "clone --quiet --template= --depth=1 -- https://h/x tree");
         repository.reference = Some("v1".to_owned());
@@ -199,6 +223,16 @@ mod tests {
             "fatal: repository 'https://u:secret@h/x' not found\n",
         );
         assert_eq!(failure.text, "https://h/x: fatal: repository 'https://h/x' not found");
+    }
+
+    #[test]
+    fn a_login_is_asked_for_where_the_address_has_none() {
+        for url in ["https://h/x", "http://h:80/a@b", "https://h"] {
+            assert!(asks_for_login(url), "{url}");
+        }
+        for url in ["https://joe@h/x", "https://u:p@h/x", "ssh://git@h/x", "ssh://h/x", "git://h/x"] {
+            assert!(!asks_for_login(url), "{url}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Logins for web servers from the caller's `.netrc`, as go-getter and curl have them.
+//! Logins for web servers and repositories on them from the caller's `.netrc`, as go-getter and curl have them.
 //!
 //! The face reads the file and hands a helper the one login that it needs; the file itself no helper can read.
 
@@ -24,6 +24,12 @@ pub(crate) fn login(environment: &[(OsString, OsString)], url: &str) -> Option<L
     std::fs::File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
     let uri: ureq::http::Uri = url.parse().ok()?;
     find(&text, uri.host()?)
+}
+
+/// What a file says that has this login for the host of a URL, and nothing else.
+pub(crate) fn entry(url: &str, login: &Login) -> Option<String> {
+    let uri: ureq::http::Uri = url.parse().ok()?;
+    Some(format!("machine {} login {} password {}\n", uri.host()?, login.user, login.password))
 }
 
 /// The first entry of the host, else the default one.

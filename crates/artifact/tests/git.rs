@@ -129,3 +129,71 @@ fn hostile_repositories_run_nothing_and_read_nothing() {
     }
     assert!(!Path::new("/tmp/bivouac-test-ran").exists());
 }
+
+/// Serves a directory to whoever says `joe` and `s3cret`; notes every Authorization header that comes, and with what
+/// the processes of git were started then.
+const GUARDED: &str = r#"
+import base64, http.server, os, sys
+want = "Basic " + base64.b64encode(b"joe:s3cret").decode()
+def note_git():
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = open(f"/proc/{process}/cmdline").read() + open(f"/proc/{process}/environ").read()
+            if words.startswith("git"):
+                open("../started", "a").write(words.replace("\0", " ") + "\n")
+        except OSError:
+            pass
+class Guarded(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        got = self.headers.get("Authorization")
+        if got:
+            open("../asked", "a").write(got + "\n")
+        if got == want:
+            note_git()
+            return super().do_GET()
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="x"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *words):
+        pass
+os.chdir(sys.argv[2])
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Guarded).serve_forever()
+"#;
+
+#[test]
+fn a_login_comes_from_netrc_and_is_in_no_argument_and_no_message() {
+    let directory = tempfile::Builder::new().prefix("bivouac-test-").tempdir().unwrap();
+    let (path, port) = (directory.path().join("x"), free_port());
+    std::fs::create_dir(&path).unwrap();
+    git(&path, &["init", "-q", "-b", "main"]);
+    commit(&path, "f", "behind a login");
+    git(&path, &["update-server-info"]);
+    let mut command = Command::new("python3");
+    command.args(["-c", GUARDED, &port.to_string()]).arg(&path);
+    let _server = serve(command, port);
+    let url = format!("git::http://127.0.0.1:{port}/.git");
+    let mut rig = Rig::new();
+    let error = rig.fetch(&artifact(url.clone())).unwrap_err().to_string();
+    assert!(error.contains("could not read Username"), "{error}");
+    let netrc = directory.path().join("netrc");
+    std::fs::write(&netrc, "machine 127.0.0.1 login joe password s3cret\n").unwrap();
+    std::fs::set_permissions(&netrc, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    rig.environment("NETRC", netrc.as_os_str());
+    rig.fetch(&artifact(url)).unwrap();
+    assert_eq!(rig.read("f"), b"behind a login");
+    assert!(!rig.local(".netrc").exists());
+    let started = std::fs::read_to_string(directory.path().join("started")).unwrap();
+    assert!(started.contains("clone") && !started.contains("s3cret"), "{started}");
+    // The address's own login wins, and no message shows either.
+    let own = artifact(format!("git::http://eve:wr0ng@127.0.0.1:{port}/.git"));
+    let error = rig.fetch(&own).unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(!text.contains("wr0ng") && !text.contains("s3cret"), "{text}");
+    let asked = std::fs::read_to_string(directory.path().join("asked")).unwrap();
+    assert!(asked.trim_end().ends_with("ZXZlOndyMG5n"), "{asked}");
+    // A wrong one in the file fails without being shown.
+    std::fs::write(&netrc, "machine 127.0.0.1 login joe password n0tit\n").unwrap();
+    let error = rig.fetch(&artifact(format!("git::http://127.0.0.1:{port}/.git"))).unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("n0tit"), "{error}");
+}

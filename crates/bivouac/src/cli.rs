@@ -116,7 +116,7 @@ pub(crate) enum Command {
     Gc,
     /// Write a shell completion script to standard output.
     #[command(
-        after_help = "Example:\n  source <(bivouac completion bash)\n\nIn bash, ids, jobs, tasks and volumes complete, too."
+        after_help = "Example:\n  source <(bivouac completion bash)\n\nIn bash, zsh and fish, ids, jobs, tasks and volumes complete, too."
     )]
     Completion {
         /// For which shell.

@@ -7,6 +7,7 @@ use bivouac_runner::overview::{self, Entry};
 use bivouac_runner::state::Home;
 use bivouac_runner::{registry, volumes};
 use clap::{Arg, Command, CommandFactory};
+use clap_complete::Shell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,6 +53,20 @@ struct Asked {
     kind: Kind,
     /// `--state-dir`, if it was given.
     state: Option<String>,
+}
+
+/// A shell's script, made to ask us for names where we know how.
+pub(crate) fn with_names(shell: Shell, script: &str) -> String {
+    match shell {
+        Shell::Bash => format!("{script}{}", include_str!("complete/names.bash")),
+        Shell::Fish => format!("{script}{}", include_str!("complete/names.fish")),
+        Shell::Zsh => {
+            // Its end hands the command to a function that knows no names; ours does that instead.
+            let body = script.rsplit_once("\nif [ \"$funcstack[1]\"").map_or(script, |(body, _)| body);
+            format!("{body}{}", include_str!("complete/names.zsh"))
+        }
+        _ => script.to_owned(),
+    }
 }
 
 /// What the last word may become.

@@ -372,10 +372,10 @@ pub(crate) fn findings(found: &[Finding], as_json: bool) -> Result<()> {
 }
 
 pub(crate) fn completion(shell: clap_complete::Shell) -> u8 {
-    clap_complete::generate(shell, &mut Cli::command(), "bivouac", &mut std::io::stdout());
-    if shell == clap_complete::Shell::Bash {
-        print!("{}", include_str!("complete/names.bash"));
-    }
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "bivouac", &mut script);
+    let script = String::from_utf8_lossy(&script);
+    print!("{}", crate::complete::with_names(shell, &script));
     0
 }
 

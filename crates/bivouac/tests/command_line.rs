@@ -355,6 +355,62 @@ fn names_complete_in_bash() {
     });
 }
 
+/// A shell and its check of syntax, if it is installed.
+fn shell_takes(shell: &str, script: &str) -> bool {
+    let known = std::process::Command::new(shell).args(["-c", "true"]).output();
+    if !known.is_ok_and(|output| output.status.success()) {
+        println!("SKIPPED: names_complete_in_zsh_and_fish: no {shell}");
+        return false;
+    }
+    let output = std::process::Command::new(shell).args(["-n", script]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{shell}: {output:?}");
+    true
+}
+
+#[test]
+fn names_complete_in_zsh_and_fish() {
+    let Some(bivouac) = Bivouac::new("completion-others") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    assert_eq!(bivouac.told(&["volume", "create", "data", "dates", "other"]).2, Some(0));
+    // Stands for what only an interactive zsh has.
+    const ZSH: &str = r#"
+        compdef() { :; }
+        compadd() { while [[ "$1" != -- ]]; do shift; done; shift; print -r -- "$*"; }
+        source "$SCRIPT"
+        _bivouac() { print -r -- "no names"; }
+        words=("$B" --state-dir "$STATE" ${=1})
+        PREFIX=$2 CURRENT=$(( $#words + 1 ))
+        _bivouac_names"#;
+    const FISH: &str = r#"
+        set -x PATH (path dirname "$B") $PATH
+        source "$SCRIPT"
+        complete -C "bivouac --state-dir $STATE $argv[1] $argv[2]""#;
+    for (shell, line) in [("zsh", ZSH), ("fish", FISH)] {
+        let script = bivouac.state.join(format!("completion.{shell}"));
+        std::fs::write(&script, bivouac.told(&["completion", shell]).0).unwrap();
+        if !shell_takes(shell, script.to_str().unwrap()) {
+            continue;
+        }
+        let completed = |before: &str, last: &str| {
+            let mut command = std::process::Command::new(shell);
+            let name = if shell == "zsh" { &["zsh"][..] } else { &[] };
+            command.args(["-c", line]).args(name).args([before, last]);
+            command
+                .env("B", env!("CARGO_BIN_EXE_bivouac"))
+                .env("STATE", &bivouac.state)
+                .env("SCRIPT", &script);
+            let output = command.env("HOME", &bivouac.state).output().unwrap();
+            assert!(output.status.success(), "{shell}: {output:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(completed("volume rm", "da"), "data dates", "{shell}");
+        assert_eq!(completed("volume rm other", "dat"), "data dates", "{shell}");
+        let none = completed("volume create", "da");
+        assert!(!none.contains("dates"), "{shell}: new ones are not offered: {none}");
+    }
+}
+
 #[test]
 fn users_are_never_root_by_accident() {
     let Some(bivouac) = Bivouac::new("users") else { return };

@@ -198,3 +198,36 @@ fn a_commands_secrets_are_memory_that_the_host_has_no_mount_of() {
     let (removed, text, code) = bivouac.told(&["gc"]);
     assert_eq!(code, Some(0), "{removed}{text}");
 }
+
+/// As it is designed: a command after `--` has `/secrets` in its sandbox alone, and nothing of it outlives a run.
+#[test]
+fn a_command_that_is_restarted_finds_an_empty_secrets_that_it_can_use() {
+    let Some(bivouac) = Bivouac::new("secrets-restart") else { return };
+    let line = "echo $(ls /secrets | wc -l) $(stat -f -c %T /secrets); echo x > /secrets/f && cat /secrets/f; exec sleep 1000";
+    let (id, stderr, code) = bivouac.told(&[
+        "run",
+        "-d",
+        "--stop-timeout",
+        "100ms",
+        "--name",
+        "again",
+        "--",
+        "/bin/sh",
+        "-c",
+        line,
+    ]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let said = |lines: &str| {
+        wait_for("what it says", || (bivouac.told(&["logs", "--raw", id.trim()]).0 == lines).then_some(()));
+    };
+    said("0 tmpfs\nx\n");
+    let (_, stderr, code) = bivouac.told(&["restart", id.trim()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    said("0 tmpfs\nx\n0 tmpfs\nx\n");
+    assert!(!Path::new("/run/bivouac/secrets").join(id.trim()).exists(), "the host has no mount of it");
+    assert_eq!(bivouac.told(&["stop", "--timeout", "1s", id.trim()]).2, Some(0));
+    wait_for("gc", || {
+        bivouac.told(&["gc"]);
+        (!bivouac.state.join("state").join(id.trim()).exists()).then_some(())
+    });
+}

@@ -484,7 +484,7 @@ fn a_copied_root_shares_no_inode_with_the_host() {
     bench.finish();
 }
 
-/// Covers: CVE-2019-14803, T5, T7
+/// Covers: CVE-2019-14803, CVE-2022-31214, T5, T7
 #[test]
 fn a_user_of_the_host_reaches_nothing_that_tasks_made() {
     let Some(bench) = Bench::new("private") else { return };
@@ -520,6 +520,16 @@ fn a_user_of_the_host_reaches_nothing_that_tasks_made() {
     let mut live = live;
     let list = live.exec(&["/root", "look", "/run", "/bivouac", "/.bivouac", "/run/bivouac"]).unwrap();
     list.expect(&["look./bivouac", "look./.bivouac", "look./run/bivouac"], "ENOENT");
+    // Root in the task, under the names that are there on the host: what an exec joins is read where nobody forges it.
+    let state: Vec<&str> = full.iter().map(|path| path.to_str().unwrap()).collect();
+    let inside = live.exec(&[&["/root", "look"], &state[..]].concat()).unwrap();
+    let outside = std::process::Command::new(program("root")).arg("look").args(&state).output().unwrap();
+    let outside = crate::rig::Report::of_host(&outside);
+    for path in state {
+        let name = format!("look.{path}");
+        inside.expect(&[&name], "ENOENT");
+        assert!(outside.get(&name).contains("ino"), "{}", outside.text);
+    }
     live.started.notes.clear();
     live.kill();
     until("its directories are gone", || !bench.path("run/tasks/alloc%2fa").exists());

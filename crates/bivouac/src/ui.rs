@@ -10,6 +10,7 @@ use bivouac_jobspec::Action;
 use bivouac_plugin::agent::{Finding, Weight};
 use bivouac_runner::events::Event;
 use bivouac_runner::files::Entry;
+use bivouac_runner::foreground::Progress;
 use bivouac_runner::report::{Format, Level, Report};
 use bivouac_shim::protocol::TaskStats;
 use clap::CommandFactory;
@@ -26,6 +27,13 @@ pub(crate) fn is_terminal() -> bool {
 /// Whether output may be coloured: a terminal, and nobody asked for `NO_COLOR`.
 pub(crate) fn has_colour() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether a person looks at standard error, who may be shown how far a download is.
+pub(crate) fn progress() -> Progress {
+    let draws = std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
+    let seen = std::io::stderr().is_terminal() && draws && format() == Format::Text;
+    if seen { Progress::Drawn } else { Progress::Nothing }
 }
 
 static FORMAT: OnceLock<Format> = OnceLock::new();

@@ -6,7 +6,7 @@
 mod support;
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Stdio};
 use support::{Bivouac, wait_for};
 
@@ -122,4 +122,89 @@ fn prefixes_are_coloured_for_people_only() {
     assert_eq!(lines, ["one   | from one", "other | from other"]);
     let Some(said) = on_a_terminal(&bivouac, &format!("run {}", file.display())) else { return };
     assert!(said.contains("\u{1b}[") && said.contains("from one") && said.contains("from other"), "{said:?}");
+}
+
+/// Half of a file of 1 MiB to everybody who asks, the rest when something comes by the channel.
+fn halting_server() -> (u16, std::sync::mpsc::Sender<()>) {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (go_on, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
+                line.clear();
+            }
+            let (head, half) = ("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n", vec![b'x'; 1 << 19]);
+            let _ = stream.write_all(&[head.as_bytes(), &half[1..]].concat());
+            // How far it is, is told ten times a second at most, and when something comes.
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            let _ = stream.write_all(&half[..1]);
+            if told.recv().is_ok() {
+                let _ = stream.write_all(&half);
+            }
+        }
+    });
+    (port, go_on)
+}
+
+/// A line of its own for whoever waits at a terminal; nothing of it on standard output, and it is taken away.
+#[test]
+fn a_download_that_takes_long_is_shown_on_a_terminal_only() {
+    let Some(bivouac) = Bivouac::new("progress") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let (port, go_on) = halting_server();
+    let artifact = format!("artifact {{\nsource = \"http://127.0.0.1:{port}/big\"\n}}\n");
+    let config = "config {\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"wc -c < local/big\"]\n}\n";
+    let task = format!("task \"t\" {{\ndriver = \"exec\"\n{artifact}{config}}}\n");
+    let file = bivouac.state.join("job.nomad.hcl");
+    std::fs::write(&file, format!("job \"j\" {{\ntype = \"batch\"\ngroup \"g\" {{\n{task}}}\n}}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let out = bivouac.state.join("out");
+    let line = |flags: &str| {
+        let program = env!("CARGO_BIN_EXE_bivouac");
+        let state = bivouac.state.display();
+        format!("TERM=xterm {program} --state-dir {state} run {flags} {file} >{}", out.display())
+    };
+    let begin = |flags: &str| {
+        let mut command = std::process::Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line(flags), "/dev/null"]);
+        command.current_dir(support::root()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    };
+    let Ok(mut session) = begin("") else {
+        println!("SKIPPED: a_download_that_takes_long_is_shown_on_a_terminal_only: no `script`");
+        return;
+    };
+    let (mut shown, mut buffer) = (String::new(), [0; 4096]);
+    let terminal = session.stdout.as_mut().unwrap();
+    while !shown.contains("\r\u{1b}[Kbivouac: fetching 0.5 of 1.0 MiB") {
+        let count = terminal.read(&mut buffer).unwrap();
+        assert!(count > 0, "it ended without a line: {shown:?}");
+        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    go_on.send(()).unwrap();
+    terminal.read_to_string(&mut shown).unwrap();
+    assert!(session.wait().unwrap().success(), "{shown:?}");
+    let after = shown.rsplit("MiB").next().unwrap();
+    assert!(after.starts_with("\r\u{1b}[K"), "the last line is taken away: {shown:?}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "1048576\n");
+    // Neither for who wants quiet, nor into a pipe; each time it takes longer than it takes to be shown.
+    let later = |go_on: std::sync::mpsc::Sender<()>| {
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+            let _ = go_on.send(());
+        })
+    };
+    let wait = later(go_on.clone());
+    let mut session = begin("--quiet").unwrap();
+    let mut shown = String::new();
+    session.stdout.as_mut().unwrap().read_to_string(&mut shown).unwrap();
+    assert!(session.wait().unwrap().success() && shown.is_empty(), "{shown:?}");
+    wait.join().unwrap();
+    let wait = later(go_on);
+    let (stdout, stderr, code) = bivouac.told(&["run", file]);
+    wait.join().unwrap();
+    assert_eq!((stdout.as_str(), code), ("1048576\n", Some(0)));
+    assert!(!stderr.contains("MiB") && !stderr.contains('\u{1b}'), "{stderr:?}");
 }

@@ -9,6 +9,7 @@ use crate::lifecycle::{Delay, Manner};
 use crate::logs::{self, Stream, log_directory};
 use crate::machine::Machine;
 use crate::planning::Payload;
+use crate::progress::Line;
 use crate::registry::Submission;
 use crate::relay::{Attach, Ready, Relay, Sink, terminal_size, wait};
 use crate::report::{Format, Level, Report};
@@ -43,6 +44,17 @@ pub struct Show {
     pub remarks: Remarks,
     /// Whether output is kept in log files, too.
     pub record: Record,
+    /// Whether a line on standard error tells how far artifacts are.
+    pub progress: Progress,
+}
+
+/// Whether a line tells how far artifacts are that take a second and longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is drawn over itself: standard error is a terminal.
+    Drawn,
+    /// There is none.
+    Nothing,
 }
 
 /// Whether what tasks say is kept in their log files. A terminal's output never is.
@@ -247,7 +259,8 @@ fn supervise_labelled<'a>(
     });
     let supervisors = prepared.collect::<Result<Vec<_>, _>>()?;
     let console = Console::new(labels, show);
-    Foreground { host, console, supervisors, signals, asked_to_stop: 0, source, made }.follow()
+    Foreground { host, console, supervisors, signals, asked_to_stop: 0, source, made, line: Line::Absent }
+        .follow()
 }
 
 /// Everything that must be there before an allocation's supervisor can begin.
@@ -387,6 +400,7 @@ struct Foreground<'a, 'm> {
     supervisors: Vec<Supervisor<'a>>,
     signals: OwnedFd,
     asked_to_stop: u32,
+    line: Line,
 }
 
 /// What one wait was about.
@@ -495,8 +509,14 @@ impl Foreground<'_, '_> {
         }
         let patience = self.supervisors.iter().filter_map(Supervisor::patience).chain(self.until_due()).min();
         let patience = if over { Some(DRAIN / 10) } else { patience };
+        let drawn = match self.console.show.progress {
+            Progress::Drawn => self.line.draw(self.supervisors.iter().flat_map(Supervisor::ways)),
+            Progress::Nothing => None,
+        };
+        let patience = patience.into_iter().chain(drawn).min();
         let hot = wait(&fds, patience).map_err(|errno| RunError::Kernel { what: "wait for tasks", errno })?;
         drop(fds);
+        self.line.clear();
         let mut events: Vec<Vec<Token>> = self.supervisors.iter().map(|_| Vec::new()).collect();
         let mut streams = Vec::new();
         for (waited, _) in tokens.into_iter().zip(hot).filter(|(_, hot)| *hot) {

@@ -155,8 +155,8 @@ pub(crate) fn cache(state_dir: &Path) -> PathBuf {
 /// Which artifacts of a task have arrived, by their place in its list: none is fetched twice.
 pub type Arrived = Mutex<BTreeSet<usize>>;
 
-/// How far the artifacts are: which, and what its helper says.
-pub type Tell<'a> = &'a (dyn Fn(&Artifact, Progress) + Sync);
+/// How far the artifacts are: which, by its place in the list, and what its helper says.
+pub type Tell<'a> = &'a (dyn Fn(usize, Progress) + Sync);
 
 /// Fetches all artifacts, three at a time. What has arrived stays when another fails.
 ///
@@ -185,7 +185,8 @@ pub fn fetch(
                 .iter()
                 .map(|(at, artifact)| {
                     scope.spawn(move || {
-                        fetch_one(fetcher, artifact, setting, stop, tell)?;
+                        let tell = |progress| tell(*at, progress);
+                        fetch_one(fetcher, artifact, setting, stop, &tell)?;
                         arrived.lock().unwrap_or_else(PoisonError::into_inner).insert(*at);
                         Ok(())
                     })
@@ -205,7 +206,7 @@ fn fetch_one(
     artifact: &Artifact,
     setting: &Setting,
     stop: &AtomicBool,
-    tell: Tell<'_>,
+    tell: &dyn Fn(Progress),
 ) -> Result<(), InputError> {
     let wanted = bivouac_artifact::fetch::Artifact {
         source: artifact.source.clone(),
@@ -222,7 +223,7 @@ fn fetch_one(
     let owner = if artifact.chown { setting.user } else { Owner::ROOT };
     let arrived = fetcher.fetch(&wanted, &setting.roots, owner, &mut |progress| {
         if let Some(progress) = progress {
-            tell(artifact, progress);
+            tell(progress);
         }
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -33,6 +33,7 @@ pub mod node;
 pub mod overview;
 pub mod periodic;
 pub mod planning;
+mod progress;
 pub mod registry;
 pub mod relay;
 pub mod report;

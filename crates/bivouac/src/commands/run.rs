@@ -11,7 +11,7 @@ use bivouac_runner::console::Colour;
 use bivouac_runner::control::{self, ControlError, Request};
 use bivouac_runner::detached::{self, Answer, Terms};
 use bivouac_runner::dispatch::{Dispatch, refuse_undispatched};
-use bivouac_runner::foreground::{self, Directory, Host, Record, Remarks, RunError, Show};
+use bivouac_runner::foreground::{self, Directory, Host, Progress, Record, Remarks, RunError, Show};
 use bivouac_runner::lifecycle::Delay;
 use bivouac_runner::machine::Machine;
 use bivouac_runner::network::Settings;
@@ -71,6 +71,7 @@ fn show(run: &Run) -> Show {
         colour: if ui::has_colour() { Colour::On } else { Colour::Off },
         remarks: if run.quiet { Remarks::Silent } else { Remarks::Written(ui::format()) },
         record: if run.job.is_some() { Record::Kept } else { Record::Nothing },
+        progress: if run.quiet { Progress::Nothing } else { ui::progress() },
     }
 }
 
@@ -243,7 +244,7 @@ pub(super) fn dispatch(cli: &Cli, dispatch: &DispatchArguments) -> Result<u8> {
     }
     let colour = if ui::has_colour() { Colour::On } else { Colour::Off };
     let (remarks, record) = (Remarks::Written(ui::format()), Record::Kept);
-    let show = Show { attach: Attach::Output, colour, remarks, record };
+    let show = Show { attach: Attach::Output, colour, remarks, record, progress: ui::progress() };
     let host = Host { engine: &engine, machine: &machine, home: &home };
     Ok(foreground::run(host, &allocations, show, Directory::Removed)?)
 }

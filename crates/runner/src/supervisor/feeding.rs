@@ -6,6 +6,7 @@ use crate::checks::{Errand, Health, Question, ask};
 use crate::events::{Happening, Kind};
 use crate::inputs::{Arrived, Consequence, InputError, Inputs, Rendered, Setting, fetch};
 use crate::lifecycle::Input;
+use crate::progress::Way;
 use crate::restart::{Ended, Time};
 use bivouac_artifact::place::Owner;
 use bivouac_driver::request::{ExecRequest, Streams};
@@ -45,6 +46,7 @@ enum Weight {
 /// Inputs being made. Whoever drops it stops it, and waits.
 struct Preparing {
     done: PipeReader,
+    way: Arc<Way>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Ready, InputError>>>,
 }
@@ -89,8 +91,9 @@ fn prepare(
     setting: Setting,
     arrived: &Arrived,
     stop: &AtomicBool,
+    way: &Way,
 ) -> Result<Ready, InputError> {
-    fetch(&inputs.artifacts, arrived, &setting, stop, &|_, _| {})?;
+    fetch(&inputs.artifacts, arrived, &setting, stop, &|artifact, progress| way.is_at(artifact, progress))?;
     if inputs.templates.is_empty() {
         return Ok(Ready { rendered: None, env: BTreeMap::new() });
     }
@@ -128,13 +131,15 @@ impl Supervisor<'_> {
             let (done, writer) = std::io::pipe()?;
             let stop = Arc::new(AtomicBool::new(false));
             let flag = stop.clone();
+            let way = Arc::new(Way::begins());
+            let told = way.clone();
             let body = move || {
                 // Closed when this returns, however it does: that is what wakes the supervisor.
                 let _writer: PipeWriter = writer;
-                prepare(&inputs, setting, &arrived, &flag)
+                prepare(&inputs, setting, &arrived, &flag, &told)
             };
             let thread = std::thread::Builder::new().name("inputs".into()).spawn(body)?;
-            Ok(Preparing { done, stop, thread: Some(thread) })
+            Ok(Preparing { done, way, stop, thread: Some(thread) })
         });
         Some(begun.map(|preparing| {
             if let Some(feeding) = self.feeding.get_mut(task) {
@@ -154,6 +159,11 @@ impl Supervisor<'_> {
             setting.user = Owner { uid: account.identity.uid, gid: account.identity.gid };
         }
         Ok(setting)
+    }
+
+    /// How far the artifacts of each task are that is still to get some.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = &Way> {
+        self.feeding.iter().filter_map(|feeding| Some(&*feeding.preparing.as_ref()?.way))
     }
 
     /// Nobody wants an allocation's inputs any more when it comes to its end.

@@ -378,3 +378,18 @@ fn a_killed_run_in_the_foreground_is_collected() {
     gone(pid);
     run.is_collected();
 }
+
+/// Whoever is killed while it puts a file into the cache leaves it under a name of its own.
+#[test]
+fn what_was_on_its_way_into_the_cache_is_collected() {
+    let Some(bivouac) = Bivouac::new("cache") else { return };
+    let cache = bivouac.state.join("cache/artifacts");
+    std::fs::create_dir_all(&cache).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    for name in [".bivouac-0123456789abcdef01234567", "sha256-00"] {
+        std::fs::File::create(cache.join(name)).unwrap().set_modified(long_ago).unwrap();
+    }
+    assert_eq!(bivouac.told(&["gc"]).2, Some(0));
+    let left: Vec<_> = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["sha256-00"]);
+}

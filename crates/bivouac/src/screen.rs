@@ -1,10 +1,10 @@
 //! A whole screen of a terminal, given back as it was.
-#![expect(clippy::print_stdout, reason = "with ui.rs this is the file that writes")]
 
+use crate::ui;
 use anyhow::{Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// The screen; the terminal is as it was when this is dropped.
@@ -23,7 +23,7 @@ impl Screen {
         let mut raw = before.clone();
         raw.make_raw();
         tcsetattr(stdin, OptionalActions::Now, &raw)?;
-        print!("\x1b[?1049h\x1b[?25l");
+        ui::text(format_args!("\x1b[?1049h\x1b[?25l"));
         Ok(Screen { before })
     }
 
@@ -37,8 +37,7 @@ impl Screen {
             out.push_str("\x1b[K\r\n");
         }
         out.push_str("\x1b[J");
-        print!("{out}");
-        let _ = std::io::stdout().flush();
+        ui::text(format_args!("{out}"));
     }
 
     /// The last byte of what was typed within this time.
@@ -55,8 +54,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        print!("\x1b[?25h\x1b[?1049l");
-        let _ = std::io::stdout().flush();
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.before);
+        ui::text(format_args!("\x1b[?25h\x1b[?1049l"));
     }
 }

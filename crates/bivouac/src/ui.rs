@@ -1,5 +1,4 @@
 //! The one file that writes: tables, JSON, remarks, completions, the manual page.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the file that writes for all others")]
 
 use crate::cli::{Cli, Form};
 use crate::rows::{AllocRow, JobRow, TaskRow};
@@ -36,6 +35,9 @@ pub(crate) fn progress() -> Progress {
     if seen { Progress::Drawn } else { Progress::Nothing }
 }
 
+/// What a shell tells of a program that SIGPIPE ended.
+const READER_GONE: i32 = 141;
+
 static FORMAT: OnceLock<Format> = OnceLock::new();
 
 /// Says once how reports are written: before anything is said.
@@ -50,7 +52,7 @@ pub(crate) fn format() -> Format {
 
 /// Something to say beside what was asked for, on standard error.
 pub(crate) fn say(report: &Report) {
-    eprintln!("{}", report.line(format()));
+    whisper(format_args!("{}\n", report.line(format())));
 }
 
 /// A remark for the person.
@@ -63,6 +65,11 @@ pub(crate) fn warn(text: &str) {
     say(&Report::new(Level::Warning, text));
 }
 
+/// Text on standard error. If that is closed, there is nobody left to tell.
+fn whisper(text: std::fmt::Arguments<'_>) {
+    let _ = std::io::stderr().lock().write_fmt(text);
+}
+
 /// An error with its causes.
 pub(crate) fn error(error: &anyhow::Error) {
     if let Some(bivouac_runner::load::LoadError::Text(problems)) = error.downcast_ref() {
@@ -72,14 +79,14 @@ pub(crate) fn error(error: &anyhow::Error) {
         return problem(problems);
     }
     match format() {
-        Format::Text => eprintln!("bivouac: {error:#}"),
+        Format::Text => whisper(format_args!("bivouac: {error:#}\n")),
         Format::Json => say(&Report::new(Level::Error, format!("{error:#}"))),
     }
 }
 
 fn problem(problems: &bivouac_jobspec::Diagnostics) {
     if format() == Format::Text {
-        return eprint!("{}", problems.render(std::io::stderr().is_terminal() && has_colour()));
+        return whisper(format_args!("{}", problems.render(std::io::stderr().is_terminal() && has_colour())));
     }
     for item in problems.items() {
         let mut report = Report::new(Level::Error, item.message.as_str());
@@ -110,9 +117,28 @@ fn table(head: &[&str]) -> Table {
     table
 }
 
+/// As `println!`, where the reader may go.
+macro_rules! say {
+    ($($part:tt)*) => { text(format_args!("{}\n", format_args!($($part)*))) };
+}
+
+/// Text on standard output. Who has read enough closes it: then nothing is left to do, and the status is that of a
+/// program which SIGPIPE ended. What else keeps it from being written, as a full disk, is told.
+pub(crate) fn text(text: std::fmt::Arguments<'_>) {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(READER_GONE),
+        Err(error) => {
+            self::error(&anyhow::anyhow!("cannot write to standard output: {error}"));
+            std::process::exit(i32::from(crate::SETUP_FAILED));
+        }
+    }
+}
+
 /// One line on standard output.
 pub(crate) fn line(text: &str) {
-    println!("{text}");
+    say!("{text}");
 }
 
 /// Several lines on standard output.
@@ -136,7 +162,7 @@ pub(crate) fn is_output_terminal() -> bool {
 /// An empty screen.
 pub(crate) fn clear() {
     if is_output_terminal() {
-        print!("\x1b[H\x1b[2J");
+        text(format_args!("\x1b[H\x1b[2J"));
     }
 }
 
@@ -146,7 +172,7 @@ pub(crate) fn log_line(id: &str, task: &str, stream: &str, time: Option<&str>, l
     let row = serde_json::json!({
         "alloc": id, "task": task, "stream": stream, "time": time, "line": text.strip_suffix('\n').unwrap_or(&text)
     });
-    println!("{row}");
+    say!("{row}");
 }
 
 /// When a line of a log was written, if that can be said.
@@ -191,7 +217,7 @@ pub(crate) fn processes(
     for task in others {
         table.add_row(task_cells(task, short(&task.id), task.task.clone()));
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -219,7 +245,7 @@ pub(crate) fn events(rows: &[(String, Event)], form: Form<'_>) -> Result<u8> {
         let cells = [time(event.at), task.clone(), event.kind.as_str().to_owned(), event.message.clone()];
         table.add_row(cells);
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -246,7 +272,7 @@ pub(crate) fn entries(entries: &[Entry], form: Form<'_>) -> Result<u8> {
         let modified = time(entry.modified.saturating_mul(1_000_000_000));
         table.add_row([mode, entry.size.to_string(), modified, entry.name.escape_debug().to_string()]);
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -266,7 +292,7 @@ pub(crate) fn volumes(rows: &[(String, String)], form: Form<'_>) -> Result<u8> {
     for (path, name) in rows {
         table.add_row([name, path]);
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -298,7 +324,7 @@ pub(crate) fn figures(rows: &[(String, TaskStats)], form: Form<'_>) -> Result<u8
             stats.oom_kills.to_string(),
         ]);
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -320,7 +346,7 @@ fn list(rows: &[serde_json::Value], form: Form<'_>) -> Result<u8> {
 }
 
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<u8> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(0)
 }
 
@@ -330,7 +356,7 @@ pub(crate) fn plan(
     sandbox: &bivouac_sandbox::plan::Plan,
     cgroup: &bivouac_cgroup::Plan,
 ) {
-    println!("# {allocation} {task}\n{sandbox}control group\n{cgroup}");
+    say!("# {allocation} {task}\n{sandbox}control group\n{cgroup}");
 }
 
 pub(crate) fn doctor(health: &Health, operator: &OperatorConfig, as_json: bool) -> Result<u8> {
@@ -346,15 +372,15 @@ pub(crate) fn doctor(health: &Health, operator: &OperatorConfig, as_json: bool) 
             .collect();
         json(&serde_json::json!({"healthy": missing.is_empty(), "problems": rows}))?;
     } else if missing.is_empty() {
-        println!("This host can run tasks: root, control groups, overlays and the shim are there.");
-        println!(
+        say!("This host can run tasks: root, control groups, overlays and the shim are there.");
+        say!(
             "Operator: chroot environment of {} entries, pids limit {}.",
             operator.chroot_env.len(),
             operator.default_pids_limit
         );
     } else {
         for row in &missing {
-            println!("missing: {}\n   do: {}", row.what, row.remedy);
+            say!("missing: {}\n   do: {}", row.what, row.remedy);
         }
     }
     Ok(u8::from(!missing.is_empty()))
@@ -371,10 +397,10 @@ pub(crate) fn findings(found: &[Finding], as_json: bool) -> Result<()> {
             Weight::Note => "note",
             Weight::Fine => "fine",
         };
-        println!("{word}: {}", finding.text);
+        say!("{word}: {}", finding.text);
     }
     if found.is_empty() {
-        println!("Nothing in this configuration is about Bivouac.");
+        say!("Nothing in this configuration is about Bivouac.");
     }
     Ok(())
 }
@@ -383,7 +409,7 @@ pub(crate) fn completion(shell: clap_complete::Shell) -> u8 {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "bivouac", &mut script);
     let script = String::from_utf8_lossy(&script);
-    print!("{}", crate::complete::with_names(shell, &script));
+    text(format_args!("{}", crate::complete::with_names(shell, &script)));
     0
 }
 

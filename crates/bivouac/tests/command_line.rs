@@ -24,6 +24,26 @@ fn t100_a_terminal_is_not_given_where_there_is_none() {
     assert!(!bivouac.state.exists(), "nothing was made");
 }
 
+/// `bivouac ... | head -1`.
+#[test]
+fn a_reader_that_has_enough_is_no_fault_of_ours() {
+    let Some(bivouac) = Bivouac::new("reader") else { return };
+    for arguments in [&["completion", "zsh"][..], &["man"], &["doctor"], &["--version"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = bivouac.command(arguments);
+        let told = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&told.stderr);
+        assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+        assert!(told.status.code().is_some(), "{arguments:?}: {:?}", told.status);
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let told = bivouac.command(&["completion", "zsh"]).stdout(full).output().unwrap();
+    let stderr = String::from_utf8_lossy(&told.stderr);
+    assert!(stderr.contains("cannot write to standard output: No space left"), "{stderr}");
+    assert_eq!(told.status.code(), Some(125));
+}
+
 /// Values of `run`'s flags that no machine takes.
 const NONSENSE: &[(&str, &[&str])] = &[
     ("--memory", &["", "x", "0", "-1", "1k", "99999999999999999999"]),

@@ -323,3 +323,30 @@ fn w11_a_job_that_is_written_down_is_dispatched_by_its_name() {
     assert!(bivouac.told(&["dispatch", "-meta", "a=1", "j", &payload]).2 != Some(0));
     bivouac.end();
 }
+
+/// A real server on one address of the host, told so by its environment; checked before in words.
+#[test]
+fn a_port_on_a_network_that_the_operator_named() {
+    let Some(bivouac) = Bivouac::new("host-network") else { return };
+    let network = |name: &str| {
+        format!("network {{\n port \"web\" {{\n host_network = \"{name}\"\n}}\n}}\n    task \"t\"")
+    };
+    let line = "echo hello > /local/x; busybox httpd -f -p $NOMAD_ADDR_web -h /local & \
+                until busybox wget -q -O - http://$NOMAD_HOST_ADDR_web/x 2> /dev/null; do sleep 0.1; done; \
+                echo $NOMAD_IP_web; kill $!";
+    let text = |name: &str| job("batch", "", line).replacen("task \"t\"", &network(name), 1);
+    let config = bivouac.write("config.hcl", "host_network \"second\" {\n address = \"127.0.0.2\"\n}\n");
+    let file = bivouac.write("web.nomad.hcl", &text("second"));
+    let (stdout, stderr, code) = bivouac.told(&["--config", &config, "run", &file]);
+    assert_eq!((stdout.as_str(), code), ("hello\n127.0.0.2\n", Some(0)), "{stderr}");
+    for arguments in
+        [&["run", &file][..], &["--config", &config, "run", &bivouac.write("no.hcl", &text("third"))]]
+    {
+        let (_, stderr, code) = bivouac.told(arguments);
+        assert_eq!(code, Some(125));
+        assert!(stderr.contains("port \"web\": no host network"), "{stderr}");
+    }
+    // Which networks there are is the business of the machine where it runs.
+    assert_eq!(bivouac.told(&["validate", &file]).2, Some(0));
+    bivouac.end();
+}

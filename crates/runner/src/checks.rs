@@ -47,13 +47,16 @@ pub struct Door {
     pub host: u16,
     /// In the allocation's network.
     pub inside: u16,
+    /// The host's address that it is bound on, where it has one of its own.
+    #[serde(default)]
+    pub on: Option<IpAddr>,
 }
 
 impl Door {
     fn address(self, own: Option<IpAddr>) -> SocketAddr {
         match own {
             Some(address) => SocketAddr::new(address, self.inside),
-            None => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.host),
+            None => SocketAddr::new(self.on.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.host),
         }
     }
 }
@@ -311,7 +314,7 @@ mod tests {
                 let _ = stream.write_all(words.as_bytes());
             }
         });
-        Door { host: port, inside: 1 }
+        Door { host: port, inside: 1, on: None }
     }
 
     #[test]
@@ -331,13 +334,13 @@ mod tests {
         assert_eq!(http(""), Health::Critical);
         assert_eq!(health(Probe::Tcp(server(""))), Health::Passing);
         let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        assert_eq!(health(Probe::Tcp(Door { host: closed, inside: 1 })), Health::Critical);
+        assert_eq!(health(Probe::Tcp(Door { host: closed, inside: 1, on: None })), Health::Critical);
     }
 
     #[test]
     fn a_silent_server_is_waited_for_no_longer_than_the_timeout() {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let door = Door { host: listener.local_addr().unwrap().port(), inside: 1 };
+        let door = Door { host: listener.local_addr().unwrap().port(), inside: 1, on: None };
         let probe = Probe::Http { door, request: "GET / HTTP/1.1\r\n\r\n".into(), tls: None };
         let question = ask(Errand::Network(probe, None), Duration::from_millis(50)).unwrap();
         assert_eq!(question.take(), Health::Critical);

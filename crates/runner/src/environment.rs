@@ -1,7 +1,17 @@
 //! The environment of a task: the `NOMAD_*` variables, the metadata, then what the job file sets.
 
-use bivouac_jobspec::{Cpu, Group, Job, MemoryMax, PortNumber, PortTarget, Task};
+use bivouac_jobspec::{Cpu, Group, Job, MemoryMax, PortTarget, Task};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// A port of the group on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Its number.
+    pub number: u16,
+    /// The address that it is bound on, where the job file names a network; else all of them.
+    pub address: Option<IpAddr>,
+}
 
 /// What names one instance of a task.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +26,8 @@ pub struct Instance<'a> {
     pub alloc_id: &'a str,
     /// Which of the group's `count` it is, from 0.
     pub index: u32,
-    /// The host ports that were chosen, by label.
-    pub ports: &'a BTreeMap<String, u16>,
+    /// The group's ports on the host, by label.
+    pub ports: &'a BTreeMap<String, HostPort>,
 }
 
 /// All variables but the job file's own, sorted by name.
@@ -65,25 +75,25 @@ fn meta(instance: &Instance<'_>) -> BTreeMap<String, String> {
 }
 
 fn ports(instance: &Instance<'_>, all: &mut BTreeMap<String, String>) {
-    const ADDRESS: &str = "127.0.0.1";
     for port in &instance.group.network.ports {
         let label = plain(&port.label);
-        let host = match port.number {
-            PortNumber::Static(number) => number,
-            PortNumber::Dynamic => instance.ports.get(&port.label).copied().unwrap_or_default(),
+        let Some(HostPort { number: host, address }) = instance.ports.get(&port.label).copied() else {
+            continue;
         };
+        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let whole = SocketAddr::new(address, host).to_string();
         let inside = match port.to {
             PortTarget::Port(number) => number,
             PortTarget::Unset | PortTarget::SameAsHost => host,
         };
         for (name, value) in [
-            ("IP", ADDRESS.to_owned()),
+            ("IP", address.to_string()),
             ("PORT", inside.to_string()),
-            ("ADDR", format!("{ADDRESS}:{host}")),
+            ("ADDR", whole.clone()),
             ("ALLOC_PORT", inside.to_string()),
-            ("HOST_IP", ADDRESS.to_owned()),
+            ("HOST_IP", address.to_string()),
             ("HOST_PORT", host.to_string()),
-            ("HOST_ADDR", format!("{ADDRESS}:{host}")),
+            ("HOST_ADDR", whole),
         ] {
             all.insert(format!("NOMAD_{name}_{label}"), value);
         }

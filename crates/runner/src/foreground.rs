@@ -155,7 +155,7 @@ pub fn run_periodic(
     let mut made = Vec::new();
     let source = Source { source: Some(Periodic::new(host, submission)?), directory };
     // What it would start: for the names, and so that what cannot be planned fails now.
-    let sample = submission.allocations(host.home, &host.machine.volumes, None)?;
+    let sample = submission.allocations(host.home, host.machine, None)?;
     let labels = labels(&sample);
     let result = supervise_labelled(host, &[], labels, show, source, &mut made);
     for allocation in &made {
@@ -210,7 +210,7 @@ impl<'a> Periodic<'a> {
         let payload = Payload { bytes: Vec::new(), parent: self.submission.job.id.clone() };
         let job = crate::periodic::child(&self.submission.job, due);
         let submission = Submission { job, volumes: self.submission.volumes.clone() };
-        submission.allocations(self.host.home, &self.host.machine.volumes, Some(&payload))
+        submission.allocations(self.host.home, self.host.machine, Some(&payload))
     }
 }
 

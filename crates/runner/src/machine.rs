@@ -7,6 +7,7 @@ use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::options::Value;
 use bivouac_sandbox::HostPath;
 use bivouac_sandbox::model::Access;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// All of it.
@@ -32,7 +33,22 @@ impl Machine {
         let (mut volumes, mut network, mut rest) = (HostVolumes::new(), Settings::default(), Vec::new());
         for (name, value) in entries {
             match (name.as_str(), value) {
-                ("host_volume", value) => volumes.extend(host_volumes(value)?),
+                ("host_volume", value) => {
+                    for (name, options) in blocks("host_volume", "path = \"/...\"", value)? {
+                        let volume = host_volume(&name, options)?;
+                        if volumes.insert(name.clone(), volume).is_some() {
+                            return Err(format!("host_volume {name:?} stands twice"));
+                        }
+                    }
+                }
+                ("host_network", value) => {
+                    for (name, options) in blocks("host_network", "address = \"192.0.2.1\"", value)? {
+                        let address = host_network(&name, options)?;
+                        if network.host_networks.0.insert(name.clone(), address).is_some() {
+                            return Err(format!("host_network {name:?} stands twice"));
+                        }
+                    }
+                }
                 ("cni_path", Value::String(text)) => {
                     network.cni_path = text.split(':').map(PathBuf::from).collect();
                     if network.cni_path.iter().any(|path| !path.is_absolute()) {
@@ -85,25 +101,46 @@ fn subnet(text: String) -> Result<String, String> {
     }
 }
 
-/// Blocks `host_volume "<name>" { path, read_only }`, as a list of maps from the name to a list of one.
-fn host_volumes(value: Value) -> Result<HostVolumes, String> {
-    let wrong = || "host_volume must be a block: host_volume \"name\" { path = \"/...\" }".to_owned();
+/// A block's label and what stands in it.
+type Labelled = (String, Vec<(String, Value)>);
+
+/// Blocks with one label, as a list of maps from the label to a list of one. `like` is what may stand in one.
+fn blocks(kind: &str, like: &str, value: Value) -> Result<Vec<Labelled>, String> {
+    let wrong = || format!("{kind} must be a block: {kind} \"name\" {{ {like} }}");
     let Value::List(blocks) = value else { return Err(wrong()) };
-    let mut volumes = HostVolumes::new();
+    let mut found = Vec::new();
     for block in blocks {
         let Value::Map(labels) = block else { return Err(wrong()) };
         for (name, body) in labels {
             let Value::List(bodies) = body else { return Err(wrong()) };
             for body in bodies {
                 let Value::Map(options) = body else { return Err(wrong()) };
-                let volume = host_volume(&name, options)?;
-                if volumes.insert(name.clone(), volume).is_some() {
-                    return Err(format!("host_volume {name:?} stands twice"));
-                }
+                found.push((name.clone(), options));
             }
         }
     }
-    Ok(volumes)
+    Ok(found)
+}
+
+/// Nomad finds the address by `cidr` or `interface`; here the operator says it.
+fn host_network(name: &str, options: Vec<(String, Value)>) -> Result<IpAddr, String> {
+    let mut address = None;
+    for (option, value) in options {
+        match (option.as_str(), value) {
+            ("address", Value::String(text)) => {
+                let parsed = text.parse().map_err(|_| {
+                    format!("host_network {name:?}: address: {text:?} is no IP address of this machine")
+                })?;
+                address = Some(parsed);
+            }
+            (other, _) => {
+                return Err(format!(
+                    "host_network {name:?}: {other} is not known, or not of its type; there is address (text), instead of Nomad's cidr and interface"
+                ));
+            }
+        }
+    }
+    address.ok_or_else(|| format!("host_network {name:?} needs address"))
 }
 
 fn host_volume(name: &str, options: Vec<(String, Value)>) -> Result<HostVolume, String> {
@@ -141,12 +178,14 @@ mod tests {
 
     #[test]
     fn volumes_and_networks_beside_the_drivers_options() {
-        let text = "allow_mount = true\ncni_path = \"/a:/b\"\nbridge_network_name = \"br0\"\nbridge_network_subnet = \"10.9.0.0/24\"\nbridge_network_hairpin_mode = true\nhost_volume \"data\" {\n path = \"/srv/data\"\n}\nhost_volume \"logs\" {\n path = \"/var/log\"\n read_only = true\n}\n";
+        let text = "allow_mount = true\ncni_path = \"/a:/b\"\nbridge_network_name = \"br0\"\nbridge_network_subnet = \"10.9.0.0/24\"\nbridge_network_hairpin_mode = true\nhost_volume \"data\" {\n path = \"/srv/data\"\n}\nhost_volume \"logs\" {\n path = \"/var/log\"\n read_only = true\n}\nhost_network \"six\" {\n address = \"fd00::1\"\n}\n";
         let machine = machine(text).unwrap();
         assert!(machine.operator.allow_mount);
         assert_eq!(machine.network.cni_path, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!((machine.network.bridge_name.as_str(), machine.network.hairpin), ("br0", Hairpin::On));
         assert_eq!(machine.network.bridge_subnet, "10.9.0.0/24");
+        let six = machine.network.host_networks.address("http", Some("six")).unwrap();
+        assert_eq!(six, Some("fd00::1".parse().unwrap()));
         assert_eq!(machine.volumes["data"].access, Access::ReadWrite);
         assert_eq!(
             (machine.volumes["logs"].access, machine.volumes["logs"].path.to_string()),
@@ -170,6 +209,14 @@ mod tests {
             ("host_volume \"x\" {\n pth = \"/\"\n}\n", "pth"),
             ("host_volume \"x\" {\n path = \"/\"\n}\nhost_volume \"x\" {\n path = \"/\"\n}\n", "twice"),
             ("host_volume = 3", "must be a block"),
+            ("host_network = 3", "must be a block"),
+            ("host_network \"x\" {\n}\n", "needs address"),
+            ("host_network \"x\" {\n address = \"eth0\"\n}\n", "no IP address"),
+            ("host_network \"x\" {\n cidr = \"10.0.0.0/8\"\n}\n", "address (text), instead of Nomad's cidr"),
+            (
+                "host_network \"x\" {\n address = \"::1\"\n}\nhost_network \"x\" {\n address = \"::1\"\n}\n",
+                "twice",
+            ),
             ("allow_caps_ = []", "allow_caps_"),
         ] {
             let error = machine(text).unwrap_err();

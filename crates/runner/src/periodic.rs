@@ -214,7 +214,7 @@ impl<'a> Scheduler<'a> {
             submission: Some(&submission),
             network: &self.machine.network,
         };
-        for allocation in submission.allocations(self.home, &self.machine.volumes, Some(&payload))? {
+        for allocation in submission.allocations(self.home, self.machine, Some(&payload))? {
             // A scheduler that was killed on the way may have begun.
             match runs.iter().find(|run| run.state.name == allocation.name) {
                 None => self.start(&detached::prepare(self.home, &allocation, terms)?, &allocation)?,

@@ -5,6 +5,8 @@
 
 use crate::allocation::{Allocation, PlanError, new_id};
 use crate::disk_limit::Way;
+use crate::machine::Machine;
+use crate::network::HostNetworks;
 use crate::node::Node;
 use crate::planning::{self, Payload, Scene};
 use crate::schedule::Schedule;
@@ -37,7 +39,7 @@ impl Submission {
     pub fn allocations(
         &self,
         home: &Home,
-        named: &HostVolumes,
+        machine: &Machine,
         payload: Option<&Payload>,
     ) -> Result<Vec<Allocation>, PlanError> {
         let outcome = Outcome {
@@ -46,7 +48,7 @@ impl Submission {
             sensitive: Vec::new(),
             sources: std::sync::Arc::default(),
         };
-        allocations(&outcome, home, &self.volumes, named, payload)
+        allocations(&outcome, home, &self.volumes, machine, payload)
     }
 
     /// Whether both ask for the same.
@@ -64,19 +66,19 @@ pub fn allocations(
     outcome: &Outcome,
     home: &Home,
     volumes: &[String],
-    named: &HostVolumes,
+    machine: &Machine,
     payload: Option<&Payload>,
 ) -> Result<Vec<Allocation>, PlanError> {
     let mut known = volumes::known(home)?;
-    known.extend(named.iter().map(|(name, volume)| (name.clone(), volume.clone())));
+    known.extend(machine.volumes.iter().map(|(name, volume)| (name.clone(), volume.clone())));
     for text in volumes {
         let (name, volume) = volumes::parse(text)?;
         known.insert(name, volume);
     }
-    allocations_with(outcome, home, &known, payload)
+    allocations_with(outcome, home, &known, &machine.network.host_networks, payload)
 }
 
-/// The same with no volumes but these: nothing of the state directory is read, which only root may.
+/// The same with no volumes and networks but these: nothing of the state directory is read, which only root may.
 ///
 /// # Errors
 /// [`PlanError`].
@@ -84,12 +86,14 @@ pub fn allocations_with(
     outcome: &Outcome,
     home: &Home,
     volumes: &HostVolumes,
+    host_networks: &HostNetworks,
     payload: Option<&Payload>,
 ) -> Result<Vec<Allocation>, PlanError> {
     let scene = Scene {
         node: &Node::of_this_machine(),
         state_dir: home.path(),
         volumes,
+        host_networks,
         payload,
         disk: home.disk(),
         new_id: &new_id,

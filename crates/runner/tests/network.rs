@@ -170,7 +170,7 @@ fn a_mapped_port_answers_on_the_address_that_was_asked_for_only() {
         assert!(Command::new("ip").args(["addr", "add", address, "dev", "lo"]).status().unwrap().success());
     }
     let mut settings = Settings::default();
-    settings.host_networks.insert("inner".into(), "10.99.0.1".parse().unwrap());
+    settings.host_networks.0.insert("inner".into(), "10.99.0.1".parse().unwrap());
     let port = |host, network: Option<&str>| Port {
         label: "http".into(),
         host,

@@ -27,7 +27,7 @@ pub(super) fn inspect(cli: &Cli, inspect: &Inspect) -> Result<u8> {
     }
     let machine = machine(configuration(cli).as_deref())?;
     let outcome = load(Path::new(&inspect.what), &inspect.variables)?;
-    for allocation in registry::allocations(&outcome, &home, &inspect.volume, &machine.volumes, None)? {
+    for allocation in registry::allocations(&outcome, &home, &inspect.volume, &machine, None)? {
         for (index, task) in allocation.tasks.iter().enumerate() {
             let rehearsed = engine.rehearse(&machine.operator, &allocation.request(index)?)?;
             let survey = bivouac_sandbox::survey::Survey::for_rehearsal(&rehearsed.sandbox)?;

@@ -6,11 +6,13 @@ use crate::ui;
 use anyhow::{Context, Result, bail};
 use bivouac_jobspec::{Job, SourceFile};
 use bivouac_runner::difference::differences;
+use bivouac_runner::network::HostNetworks;
 use bivouac_runner::registry::{self, Submission};
 use bivouac_runner::running::{self, Fate};
 use bivouac_runner::schedule::Schedule;
 use bivouac_runner::volumes::HostVolumes;
 use std::io::Read;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// `plan`: nothing would change.
@@ -78,10 +80,13 @@ pub(super) fn validate(cli: &Cli, validate: &Validate) -> Result<u8> {
         bail!(BOTH);
     }
     job.constraints.clear();
-    let mut named = HostVolumes::new();
+    let (mut named, mut networks) = (HostVolumes::new(), HostNetworks::default());
     for group in &mut job.groups {
         group.constraints.clear();
         group.tasks.iter_mut().for_each(|task| task.constraints.clear());
+        // Which there are is what the machine says where it will run.
+        let asked = group.network.ports.iter().filter_map(|port| port.host_network.clone());
+        networks.0.extend(asked.map(|name| (name, Ipv4Addr::LOCALHOST.into())));
         for volume in &group.volumes {
             let any = running::any_volume()?;
             named.insert(volume.source.clone(), any.clone());
@@ -89,7 +94,7 @@ pub(super) fn validate(cli: &Cli, validate: &Validate) -> Result<u8> {
             named.extend(each.map(|name| (name, any.clone())));
         }
     }
-    registry::allocations_with(&outcome, &home(cli)?, &named, None)?;
+    registry::allocations_with(&outcome, &home(cli)?, &named, &networks, None)?;
     ui::note(&format!("{}: job {:?} is valid", validate.job.display(), outcome.job.id));
     Ok(0)
 }
@@ -119,7 +124,7 @@ fn tell_plan(cli: &Cli, plan: &Plan) -> Result<u8> {
         let before = known.as_ref().map(|known| &known.registration.submission);
         return Ok(tell(job, before, &submission, &secret));
     }
-    let allocations = registry::allocations(&outcome, &home, &submission.volumes, &machine.volumes, None)?;
+    let allocations = registry::allocations(&outcome, &home, &submission.volumes, &machine, None)?;
     let standing = running::Standing::of(&home, &submission, &allocations)?;
     let code = tell(job, standing.before.as_ref(), &submission, &secret);
     let mut changes = false;

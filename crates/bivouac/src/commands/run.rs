@@ -34,7 +34,7 @@ pub(super) fn run(cli: &Cli, run: &Run) -> Result<u8> {
                 return Ok(done);
             }
             let volumes = &submission.volumes;
-            (registry::allocations(&outcome, &home, volumes, &machine.volumes, None)?, Some(submission))
+            (registry::allocations(&outcome, &home, volumes, &machine, None)?, Some(submission))
         }
         (None, false) => (vec![adhoc::allocation(run, &allocation::new_id(), home.path())?], None),
         _ => bail!("name a job file, or give a command after `--`"),
@@ -99,7 +99,7 @@ fn run_later(
     check_detached(run)?;
     // What cannot be planned now cannot be planned later; what is parameterized gets its metadata then.
     if job.periodic.is_some() {
-        submission.allocations(home, &machine.volumes, None)?;
+        submission.allocations(home, machine, None)?;
     }
     let config = configuration(cli).map(std::path::absolute).transpose()?;
     if let Some(known) = registry::find(home, &job.id)? {
@@ -235,7 +235,7 @@ pub(super) fn dispatch(cli: &Cli, dispatch: &DispatchArguments) -> Result<u8> {
         digits: id.chars().take(8).collect(),
     };
     let payload = asked.apply(&mut submission.job)?;
-    let allocations = submission.allocations(&home, &machine.volumes, Some(&payload))?;
+    let allocations = submission.allocations(&home, &machine, Some(&payload))?;
     let engine = engine()?;
     if dispatch.detach {
         let starter =

@@ -37,8 +37,33 @@ pub struct Settings {
     pub bridge_subnet: String,
     /// Whether a task may reach itself through its own mapped port.
     pub hairpin: Hairpin,
-    /// Addresses by the name that `host_network` uses.
-    pub host_networks: BTreeMap<String, IpAddr>,
+    /// What `host_network` may name.
+    pub host_networks: HostNetworks,
+}
+
+/// Addresses of this machine by the name that a port's `host_network` uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostNetworks(pub BTreeMap<String, IpAddr>);
+
+impl HostNetworks {
+    /// The address that a port is bound on: none is all of them, where no network is named, or the default one and
+    /// nothing is said about that.
+    ///
+    /// # Errors
+    /// [`NetworkError::HostNetwork`].
+    pub fn address(&self, label: &str, network: Option<&str>) -> Result<Option<IpAddr>, NetworkError> {
+        let Some(name) = network else { return Ok(None) };
+        match self.0.get(name) {
+            Some(address) => Ok(Some(*address)),
+            None if name == "default" => Ok(None),
+            None => {
+                let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
+                let known = if known.is_empty() { "only \"default\"".into() } else { known.join(", ") };
+                Err(NetworkError::HostNetwork { label: label.into(), network: name.into(), known })
+            }
+        }
+    }
 }
 
 /// Whether frames may leave through the bridge port they came in by.
@@ -59,7 +84,7 @@ impl Default for Settings {
             bridge_name: "bivouac".into(),
             bridge_subnet: "172.26.80.0/20".into(),
             hairpin: Hairpin::Off,
-            host_networks: BTreeMap::new(),
+            host_networks: HostNetworks::default(),
         }
     }
 }
@@ -138,7 +163,9 @@ pub enum NetworkError {
         errno: rustix::io::Errno,
     },
     /// A port map that cannot be.
-    #[error("port {label:?}: no host network {network:?}; known: {known}")]
+    #[error(
+        "port {label:?}: no host network {network:?}; known: {known}; host_network blocks of the configuration name them"
+    )]
     HostNetwork {
         /// The port.
         label: String,
@@ -173,22 +200,7 @@ pub fn plan(wish: &Wish<'_>, settings: &Settings) -> Result<Plan, NetworkError> 
 
 /// One map for each protocol, as Nomad makes them.
 fn mappings(port: &Port, settings: &Settings) -> Result<Vec<Mapping>, NetworkError> {
-    let address = match &port.host_network {
-        None => None,
-        Some(name) => match settings.host_networks.get(name) {
-            Some(address) => Some(*address),
-            None if name == "default" => None,
-            None => {
-                let known: Vec<&str> = settings.host_networks.keys().map(String::as_str).collect();
-                let known = if known.is_empty() { "only \"default\"".into() } else { known.join(", ") };
-                return Err(NetworkError::HostNetwork {
-                    label: port.label.clone(),
-                    network: name.clone(),
-                    known,
-                });
-            }
-        },
-    };
+    let address = settings.host_networks.address(&port.label, port.host_network.as_deref())?;
     let map = |protocol| Mapping { host: port.host, inside: port.inside, protocol, address };
     Ok(vec![map(cni::Protocol::Tcp), map(cni::Protocol::Udp)])
 }

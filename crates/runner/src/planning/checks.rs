@@ -2,9 +2,9 @@
 
 use crate::allocation::PlanError;
 use crate::checks::{Check, Door, Limit, Probe, Tls, Warnings};
-use crate::environment::Instance;
+use crate::environment::{HostPort, Instance};
 use bivouac_artifact::order::Certificates;
-use bivouac_jobspec::{CheckKind, PortNumber, PortTarget, Service};
+use bivouac_jobspec::{CheckKind, PortTarget, Service};
 use std::collections::BTreeMap;
 
 /// The checks of one task: its own services', and those of the group that name it, or that concern nobody else and
@@ -91,18 +91,15 @@ fn request(method: &str, path: &str, headers: &BTreeMap<String, Vec<String>>, bo
 /// A port by its label or number.
 fn door(instance: &Instance<'_>, label: &str) -> Option<Door> {
     if let Ok(number) = label.parse::<u16>() {
-        return Some(Door { host: number, inside: number });
+        return Some(Door { host: number, inside: number, on: None });
     }
     let port = instance.group.network.ports.iter().find(|port| port.label == label)?;
-    let host = match port.number {
-        PortNumber::Static(number) => number,
-        PortNumber::Dynamic => *instance.ports.get(label)?,
-    };
+    let HostPort { number: host, address: on } = *instance.ports.get(label)?;
     let inside = match port.to {
         PortTarget::Port(number) => number,
         PortTarget::Unset | PortTarget::SameAsHost => host,
     };
-    Some(Door { host, inside })
+    Some(Door { host, inside, on })
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ mod tests;
 use crate::allocation::{Allocation, Disk, Order, PlanError, PlannedTask, Planted, SECRETS, SecretsLast};
 use crate::convert;
 use crate::disk_limit::{Limit, Way};
-use crate::environment::{Instance, nomad};
+use crate::environment::{HostPort, Instance, nomad};
 use crate::inputs::Inputs;
 use crate::lifecycle::Member;
-use crate::network::{Mode, NAMESPACES, Namespace, Port};
+use crate::network::{HostNetworks, Mode, NAMESPACES, Namespace, Port};
 use crate::node::Node;
 use crate::restart::{OnSuccess, Tracker};
 use crate::volumes::HostVolumes;
@@ -26,6 +26,7 @@ use bivouac_jobspec::{
 use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 
 /// What a plan depends on besides the job.
@@ -37,6 +38,8 @@ pub struct Scene<'a> {
     pub state_dir: &'a Path,
     /// Host volumes.
     pub volumes: &'a HostVolumes,
+    /// What `host_network` may name.
+    pub host_networks: &'a HostNetworks,
     /// What a dispatched job brings.
     pub payload: Option<&'a Payload>,
     /// How disks are kept to their size.
@@ -99,7 +102,7 @@ fn allocation(
     scene: &Scene<'_>,
 ) -> Result<Allocation, PlanError> {
     let id = (scene.new_id)();
-    let ports = dynamic_ports(group)?;
+    let ports = host_ports(group, scene.host_networks)?;
     let mut tasks = Vec::new();
     for task in &group.tasks {
         let instance = Instance { job: &outcome.job, group, task, alloc_id: &id, index, ports: &ports };
@@ -281,7 +284,7 @@ fn network(group: &Group, alloc_id: &str) -> Result<Network, PlanError> {
 }
 
 /// What is set up before its tasks start.
-fn wiring(group: &Group, ports: &BTreeMap<String, u16>) -> Wiring {
+fn wiring(group: &Group, ports: &BTreeMap<String, HostPort>) -> Wiring {
     let mode = match &group.network.mode {
         NetworkMode::Host => return Wiring::Nothing,
         NetworkMode::None if group.tasks.len() == 1 => return Wiring::Nothing,
@@ -290,10 +293,7 @@ fn wiring(group: &Group, ports: &BTreeMap<String, u16>) -> Wiring {
         NetworkMode::Cni(name) => Mode::Cni(name.clone()),
     };
     let ports = group.network.ports.iter().map(|port| {
-        let host = match port.number {
-            PortNumber::Static(number) => number,
-            PortNumber::Dynamic => ports.get(&port.label).copied().unwrap_or_default(),
-        };
+        let host = ports.get(&port.label).map_or(0, |port| port.number);
         let inside = match port.to {
             PortTarget::Port(number) => number,
             PortTarget::Unset | PortTarget::SameAsHost => host,
@@ -363,15 +363,25 @@ fn volumes(outcome: &Outcome, instance: &Instance<'_>, scene: &Scene<'_>) -> Res
 }
 
 /// Free ports of this machine for those that are not static: asked of the kernel, which does not hold them.
-fn dynamic_ports(group: &Group) -> Result<BTreeMap<String, u16>, PlanError> {
+fn host_ports(group: &Group, networks: &HostNetworks) -> Result<BTreeMap<String, HostPort>, PlanError> {
     let mut chosen = BTreeMap::new();
     let mut held = Vec::new();
-    for port in group.network.ports.iter().filter(|port| port.number == PortNumber::Dynamic) {
-        let socket = std::net::TcpListener::bind(("127.0.0.1", 0))
-            .map_err(|error| PlanError::Other(format!("no free port for {:?}: {error}", port.label)))?;
-        let number = socket.local_addr().map_err(PlanError::other)?.port();
-        chosen.insert(port.label.clone(), number);
-        held.push(socket);
+    for port in &group.network.ports {
+        let address =
+            networks.address(&port.label, port.host_network.as_deref()).map_err(PlanError::other)?;
+        let number = match port.number {
+            PortNumber::Static(number) => number,
+            PortNumber::Dynamic => {
+                let on = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                let socket = TcpListener::bind((on, 0)).map_err(|error| {
+                    PlanError::Other(format!("no free port for {:?} on {on}: {error}", port.label))
+                })?;
+                let number = socket.local_addr().map_err(PlanError::other)?.port();
+                held.push(socket);
+                number
+            }
+        };
+        chosen.insert(port.label.clone(), HostPort { number, address });
     }
     Ok(chosen)
 }

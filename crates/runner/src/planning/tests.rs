@@ -1,6 +1,7 @@
 //! What a job becomes: environments, interpolation, volumes, networks, by name of the rows that ask for it.
 
 use super::*;
+use crate::checks::Probe;
 use crate::volumes::HostVolume;
 use bivouac_jobspec::{Input, SourceFile, VariableSources};
 use bivouac_sandbox::HostPath;
@@ -26,11 +27,16 @@ fn try_plan(text: &str, volumes: &HostVolumes) -> Result<Vec<Allocation>, PlanEr
         node: &node,
         state_dir: Path::new("/state"),
         volumes,
+        host_networks: &networks(),
         payload: None,
         disk: Way::Off,
         new_id: &new_id,
     };
     plan(&parse(text), &scene)
+}
+
+fn networks() -> HostNetworks {
+    HostNetworks([("inside".to_owned(), "127.0.0.9".parse().unwrap())].into())
 }
 
 fn planned_job(group: &str, task: &str) -> Vec<Allocation> {
@@ -187,4 +193,25 @@ fn a_constraint_that_this_machine_does_not_meet_is_shown_at_its_place() {
     let text = job("constraint {\n attribute = \"${node.class}\"\n value = \"small\"\n}", "");
     let told = try_plan(&text, &HostVolumes::new()).unwrap_err().to_string();
     assert!(told.contains("does not meet a constraint"), "{told}");
+}
+
+/// A port on one of the machine's networks: free on its address, asked there, and told so.
+#[test]
+fn a_port_on_a_network_of_the_host_has_its_address() {
+    let group = |network: &str| {
+        format!(
+            "network {{\n port \"fixed\" {{\n static = 8080\n host_network = \"{network}\"\n}}\n port \"free\" {{\n host_network = \"{network}\"\n}}\n}}\n service {{\n port = \"fixed\"\n provider = \"nomad\"\n check {{\n type = \"tcp\"\n interval = \"10s\"\n timeout = \"2s\"\n}}\n}}"
+        )
+    };
+    let planned = planned_job(&group("inside"), "");
+    let env = env(&planned[0]);
+    assert_eq!(env["NOMAD_IP_fixed"], "127.0.0.9");
+    assert_eq!(env["NOMAD_ADDR_fixed"], "127.0.0.9:8080");
+    assert!(env["NOMAD_HOST_ADDR_free"].starts_with("127.0.0.9:"), "{env:?}");
+    assert_ne!(env["NOMAD_HOST_PORT_free"], "0");
+    let Probe::Tcp(door) = &planned[0].tasks[0].checks[0].probe else { panic!("a tcp check") };
+    assert_eq!(door.on, Some("127.0.0.9".parse().unwrap()));
+    assert_eq!(self::env(&planned_job(&group("default"), "")[0])["NOMAD_IP_fixed"], "127.0.0.1");
+    let told = try_plan(&job(&group("outside"), ""), &HostVolumes::new()).unwrap_err().to_string();
+    assert!(told.contains("port \"fixed\": no host network \"outside\"; known: inside"), "{told}");
 }

@@ -46,6 +46,8 @@ const NEEDS: &[Need] = &[
     need("namespaces of an agent under test",      Program("nsenter"),                  false, ["util-linux",       "util-linux",      "util-linux"]),
     need("asking a Nomad client from a task",      Program("curl"),                     false, ["curl",             "curl",            "curl"]),
     need("sessions in a terminal",                 Program("script"),                   false, ["bsdutils",         "util-linux-script","util-linux"]),
+    need("completion of names",                    Program("zsh"),                      false, ["zsh",              "zsh",             "zsh"]),
+    need("completion of names",                    Program("fish"),                     false, ["fish",             "fish",            "fish"]),
     need("a web server to fetch from",            Program("nginx"),                    false, ["nginx-light",      "nginx",           "nginx"]),
     need("certificates of that server",           Program("openssl"),                  false, ["openssl",          "openssl",         "openssl"]),
     need("repositories to fetch",                 Program("git"),                      false, ["git",              "git",             "git"]),

@@ -118,15 +118,15 @@ fn table(head: &[&str]) -> Table {
 }
 
 /// As `println!`, where the reader may go.
-macro_rules! say {
+macro_rules! print_line {
     ($($part:tt)*) => { text(format_args!("{}\n", format_args!($($part)*))) };
 }
 
-/// Text on standard output. Who has read enough closes it: then nothing is left to do, and the status is that of a
+/// Writes to standard output. Who has read enough closes it: then nothing is left to do, and the status is that of a
 /// program which SIGPIPE ended. What else keeps it from being written, as a full disk, is told.
-pub(crate) fn text(text: std::fmt::Arguments<'_>) {
+fn out(write: impl FnOnce(&mut std::io::StdoutLock<'_>) -> std::io::Result<()>) {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+    match write(&mut stdout).and_then(|()| stdout.flush()) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(READER_GONE),
         Err(error) => {
@@ -136,9 +136,14 @@ pub(crate) fn text(text: std::fmt::Arguments<'_>) {
     }
 }
 
+/// Text on standard output.
+pub(crate) fn text(text: std::fmt::Arguments<'_>) {
+    out(|stdout| stdout.write_fmt(text));
+}
+
 /// One line on standard output.
 pub(crate) fn line(text: &str) {
-    say!("{text}");
+    print_line!("{text}");
 }
 
 /// Several lines on standard output.
@@ -148,10 +153,8 @@ pub(crate) fn lines(lines: &[String]) -> Result<u8> {
 }
 
 /// Bytes of tasks on standard output.
-pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(bytes)?;
-    Ok(stdout.flush()?)
+pub(crate) fn bytes(bytes: &[u8]) {
+    out(|stdout| stdout.write_all(bytes));
 }
 
 /// Whether standard output is a terminal.
@@ -172,7 +175,7 @@ pub(crate) fn log_line(id: &str, task: &str, stream: &str, time: Option<&str>, l
     let row = serde_json::json!({
         "alloc": id, "task": task, "stream": stream, "time": time, "line": text.strip_suffix('\n').unwrap_or(&text)
     });
-    say!("{row}");
+    print_line!("{row}");
 }
 
 /// When a line of a log was written, if that can be said.
@@ -217,7 +220,7 @@ pub(crate) fn processes(
     for task in others {
         table.add_row(task_cells(task, short(&task.id), task.task.clone()));
     }
-    say!("{}", table.trim_fmt());
+    print_line!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -245,7 +248,7 @@ pub(crate) fn events(rows: &[(String, Event)], form: Form<'_>) -> Result<u8> {
         let cells = [time(event.at), task.clone(), event.kind.as_str().to_owned(), event.message.clone()];
         table.add_row(cells);
     }
-    say!("{}", table.trim_fmt());
+    print_line!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -272,7 +275,7 @@ pub(crate) fn entries(entries: &[Entry], form: Form<'_>) -> Result<u8> {
         let modified = time(entry.modified.saturating_mul(1_000_000_000));
         table.add_row([mode, entry.size.to_string(), modified, entry.name.escape_debug().to_string()]);
     }
-    say!("{}", table.trim_fmt());
+    print_line!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -292,7 +295,7 @@ pub(crate) fn volumes(rows: &[(String, String)], form: Form<'_>) -> Result<u8> {
     for (path, name) in rows {
         table.add_row([name, path]);
     }
-    say!("{}", table.trim_fmt());
+    print_line!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -324,7 +327,7 @@ pub(crate) fn figures(rows: &[(String, TaskStats)], form: Form<'_>) -> Result<u8
             stats.oom_kills.to_string(),
         ]);
     }
-    say!("{}", table.trim_fmt());
+    print_line!("{}", table.trim_fmt());
     Ok(0)
 }
 
@@ -346,7 +349,7 @@ fn list(rows: &[serde_json::Value], form: Form<'_>) -> Result<u8> {
 }
 
 pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<u8> {
-    say!("{}", serde_json::to_string_pretty(value)?);
+    print_line!("{}", serde_json::to_string_pretty(value)?);
     Ok(0)
 }
 
@@ -356,7 +359,7 @@ pub(crate) fn plan(
     sandbox: &bivouac_sandbox::plan::Plan,
     cgroup: &bivouac_cgroup::Plan,
 ) {
-    say!("# {allocation} {task}\n{sandbox}control group\n{cgroup}");
+    print_line!("# {allocation} {task}\n{sandbox}control group\n{cgroup}");
 }
 
 pub(crate) fn doctor(health: &Health, operator: &OperatorConfig, as_json: bool) -> Result<u8> {
@@ -372,15 +375,15 @@ pub(crate) fn doctor(health: &Health, operator: &OperatorConfig, as_json: bool) 
             .collect();
         json(&serde_json::json!({"healthy": missing.is_empty(), "problems": rows}))?;
     } else if missing.is_empty() {
-        say!("This host can run tasks: root, control groups, overlays and the shim are there.");
-        say!(
+        print_line!("This host can run tasks: root, control groups, overlays and the shim are there.");
+        print_line!(
             "Operator: chroot environment of {} entries, pids limit {}.",
             operator.chroot_env.len(),
             operator.default_pids_limit
         );
     } else {
         for row in &missing {
-            say!("missing: {}\n   do: {}", row.what, row.remedy);
+            print_line!("missing: {}\n   do: {}", row.what, row.remedy);
         }
     }
     Ok(u8::from(!missing.is_empty()))
@@ -397,10 +400,10 @@ pub(crate) fn findings(found: &[Finding], as_json: bool) -> Result<()> {
             Weight::Note => "note",
             Weight::Fine => "fine",
         };
-        say!("{word}: {}", finding.text);
+        print_line!("{word}: {}", finding.text);
     }
     if found.is_empty() {
-        say!("Nothing in this configuration is about Bivouac.");
+        print_line!("Nothing in this configuration is about Bivouac.");
     }
     Ok(())
 }

@@ -37,6 +37,15 @@ fn a_reader_that_has_enough_is_no_fault_of_ours() {
         assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
         assert!(told.status.code().is_some(), "{arguments:?}: {:?}", told.status);
     }
+    // Whole texts take the same way as lines.
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let job = bivouac.state.join("job");
+    std::fs::write(&job, "job \"j\" {\n}\n").unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = bivouac.command(&["job", "fmt", "-"]);
+    let told = command.stdin(std::fs::File::open(&job).unwrap()).stdout(writer).output().unwrap();
+    assert_eq!((told.status.code(), told.stderr.len()), (Some(141), 0));
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let told = bivouac.command(&["completion", "zsh"]).stdout(full).output().unwrap();
     let stderr = String::from_utf8_lossy(&told.stderr);

@@ -57,7 +57,7 @@ pub(super) fn fmt(fmt: &Fmt) -> Result<u8> {
         let same = text.as_bytes() == file.bytes;
         changed |= !same;
         if is_stdin && !fmt.check {
-            ui::bytes(text.as_bytes())?;
+            ui::bytes(text.as_bytes());
         } else if !same {
             if !fmt.check {
                 std::fs::write(path, text).with_context(|| format!("cannot write {name}"))?;

@@ -76,7 +76,7 @@ pub(super) fn logs(cli: &Cli, logs: &Logs) -> Result<u8> {
         let more = show_all(&mut readers, &view)?;
         let over = || selection.entries.iter().all(|entry| !entry.keep.is_supervised());
         if !logs.follow || (!more && over() && !show_all(&mut readers, &view)?) {
-            readers.iter_mut().try_for_each(Shown::finish)?;
+            readers.iter_mut().for_each(Shown::finish);
             return Ok(0);
         }
         // New files and growth of the old ones: a reader's pace, and no cost to anybody else.
@@ -137,14 +137,14 @@ fn show_all(readers: &mut [Shown], view: &View) -> Result<bool> {
     for shown in readers {
         while shown.reader.next(&mut buffer)? == More::Perhaps {
             any = true;
-            shown.show(&buffer, view)?;
+            shown.show(&buffer, view);
         }
     }
     Ok(any)
 }
 
 impl Shown {
-    fn show(&mut self, piece: &[u8], view: &View) -> Result<()> {
+    fn show(&mut self, piece: &[u8], view: &View) {
         if view.form != Form::Json && view.since.is_none() && view.times == Times::Hidden {
             // Nothing is asked of single lines.
             return self.write(&form(piece, view.form));
@@ -162,15 +162,15 @@ impl Shown {
             }
             out.extend_from_slice(&form(line.bytes, view.form));
         }
-        self.write(&out)
+        self.write(&out);
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    fn write(&mut self, bytes: &[u8]) {
         match &mut self.prefixer {
             Some(prefixer) => {
                 let mut lines = Vec::with_capacity(bytes.len());
                 prefixer.feed(bytes, &mut lines);
-                ui::bytes(&lines)
+                ui::bytes(&lines);
             }
             None => ui::bytes(bytes),
         }
@@ -194,7 +194,7 @@ impl Shown {
     }
 
     /// What has no end yet is shown as it is.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self) {
         if !self.held.is_empty() {
             self.release();
         }
@@ -202,7 +202,7 @@ impl Shown {
         if let Some(prefixer) = &mut self.prefixer {
             prefixer.finish(&mut rest);
         }
-        ui::bytes(&rest)
+        ui::bytes(&rest);
     }
 }
 

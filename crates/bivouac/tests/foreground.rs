@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
 
+#[path = "support/request.rs"]
+mod request;
 mod support;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -131,11 +133,7 @@ fn halting_server() -> (u16, std::sync::mpsc::Sender<()>) {
     let (go_on, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let mut line = String::new();
-            while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
-                line.clear();
-            }
+            drop(request::heard(&stream));
             let (head, half) = ("HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n", vec![b'x'; 1 << 19]);
             let _ = stream.write_all(&[head.as_bytes(), &half[1..]].concat());
             // How far it is, is told ten times a second at most, and when something comes.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
 
+#[path = "support/request.rs"]
+mod request;
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
@@ -17,11 +19,7 @@ fn server(content: Vec<u8>) -> u16 {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let mut line = String::new();
-            while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
-                line.clear();
-            }
+            drop(request::heard(&stream));
             let head =
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
 
+#[path = "support/request.rs"]
+mod request;
 mod support;
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -36,17 +38,17 @@ impl Server {
         Server { port, stuck }
     }
 
+    fn url(&self, file: &str) -> String {
+        format!("http://127.0.0.1:{}/{file}", self.port)
+    }
+
     fn wait_stuck(&self, count: usize) {
         wait_for("an answer that stops", || (self.stuck.load(Ordering::Relaxed) == count).then_some(()));
     }
 }
 
 fn answer(mut stream: TcpStream, content: &[u8], stop: Option<&usize>, stuck: &AtomicUsize) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut line = String::new();
-    while reader.read_line(&mut line).is_ok_and(|count| count > 2) {
-        line.clear();
-    }
+    let mut reader = request::heard(&stream);
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
     let all = [head.as_bytes(), content].concat();
     let _ = stream.write_all(&all[..stop.map_or(all.len(), |stop| all.len().min(*stop))]);
@@ -231,8 +233,7 @@ fn rendering() -> String {
 fn a_killed_fetcher_is_followed_by_another() {
     let Some(bivouac) = Bivouac::new("fetcher") else { return };
     let server = Server::new(vec![b'x'; BYTES], STOPS.split_at(3).0);
-    let mut run =
-        Begun::new(&bivouac, &["-d"], &fetching(&format!("http://127.0.0.1:{}/file", server.port), COUNT));
+    let mut run = Begun::new(&bivouac, &["-d"], &fetching(&server.url("file"), COUNT));
     for at in 1..=3 {
         server.wait_stuck(at);
         let fetchers = run.fetchers();
@@ -249,11 +250,7 @@ fn a_killed_fetcher_is_followed_by_another() {
 fn a_killed_unpacker_is_followed_by_another() {
     let Some(bivouac) = Bivouac::new("unpacker") else { return };
     let server = Server::new(archive(&bivouac), &[]);
-    let mut run = Begun::new(
-        &bivouac,
-        &["-d"],
-        &fetching(&format!("http://127.0.0.1:{}/a.tar.gz", server.port), UNPACKED),
-    );
+    let mut run = Begun::new(&bivouac, &["-d"], &fetching(&server.url("a.tar.gz"), UNPACKED));
     for entries in [0, 50, 1000] {
         let pid = run.unpacker(entries);
         kill(pid);
@@ -297,8 +294,7 @@ fn supervisor_dies(run: &Begun<'_>, helpers: &[i32]) {
 fn a_supervisor_killed_while_it_fetches_is_followed_by_another() {
     let Some(bivouac) = Bivouac::new("sup-fetches") else { return };
     let server = Server::new(vec![b'x'; BYTES], STOPS);
-    let mut run =
-        Begun::new(&bivouac, &["-d"], &fetching(&format!("http://127.0.0.1:{}/file", server.port), COUNT));
+    let mut run = Begun::new(&bivouac, &["-d"], &fetching(&server.url("file"), COUNT));
     for at in 1..=STOPS.len() {
         server.wait_stuck(at);
         supervisor_dies(&run, &run.fetchers());
@@ -310,11 +306,7 @@ fn a_supervisor_killed_while_it_fetches_is_followed_by_another() {
 fn a_supervisor_killed_while_it_unpacks_is_followed_by_another() {
     let Some(bivouac) = Bivouac::new("sup-unpacks") else { return };
     let server = Server::new(archive(&bivouac), &[]);
-    let mut run = Begun::new(
-        &bivouac,
-        &["-d"],
-        &fetching(&format!("http://127.0.0.1:{}/a.tar.gz", server.port), UNPACKED),
-    );
+    let mut run = Begun::new(&bivouac, &["-d"], &fetching(&server.url("a.tar.gz"), UNPACKED));
     for entries in [0, 50, 1000] {
         let pid = run.unpacker(entries);
         supervisor_dies(&run, &[pid]);
@@ -363,7 +355,7 @@ fn a_killed_run_in_the_foreground_is_collected() {
     let Some(bivouac) = Bivouac::new("foreground") else { return };
     let server = Server::new(vec![b'x'; BYTES], STOPS);
     for at in 1..=STOPS.len() {
-        let source = format!("http://127.0.0.1:{}/file", server.port);
+        let source = server.url("file");
         let mut run = Begun::new(&bivouac, &[], &fetching(&source, COUNT));
         server.wait_stuck(at);
         let helpers = run.fetchers();

@@ -1,7 +1,7 @@
 //! What the operator says about this machine, in `/etc/bivouac/config.hcl`: the driver's options, host volumes, and
 //! networks, the last two named as a Nomad client names them.
 
-use crate::network::{Hairpin, Settings};
+use crate::network::{Hairpin, HostNetworks, Settings};
 use crate::volumes::{HostVolume, HostVolumes, check_name};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::options::Value;
@@ -19,6 +19,8 @@ pub struct Machine {
     pub volumes: HostVolumes,
     /// How networks are made.
     pub network: Settings,
+    /// What `host_network` may name.
+    pub host_networks: HostNetworks,
 }
 
 impl Machine {
@@ -31,6 +33,7 @@ impl Machine {
             return Err("the configuration must be blocks and arguments".into());
         };
         let (mut volumes, mut network, mut rest) = (HostVolumes::new(), Settings::default(), Vec::new());
+        let mut host_networks = HostNetworks::default();
         for (name, value) in entries {
             match (name.as_str(), value) {
                 ("host_volume", value) => {
@@ -44,7 +47,7 @@ impl Machine {
                 ("host_network", value) => {
                     for (name, options) in blocks("host_network", "address = \"192.0.2.1\"", value)? {
                         let address = host_network(&name, options)?;
-                        if network.host_networks.0.insert(name.clone(), address).is_some() {
+                        if host_networks.0.insert(name.clone(), address).is_some() {
                             return Err(format!("host_network {name:?} stands twice"));
                         }
                     }
@@ -74,7 +77,7 @@ impl Machine {
             }
         }
         let operator = OperatorConfig::decode(&Value::Map(rest)).map_err(|refused| refused.to_string())?;
-        Ok(Machine { operator, volumes, network })
+        Ok(Machine { operator, volumes, network, host_networks })
     }
 }
 
@@ -184,7 +187,7 @@ mod tests {
         assert_eq!(machine.network.cni_path, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!((machine.network.bridge_name.as_str(), machine.network.hairpin), ("br0", Hairpin::On));
         assert_eq!(machine.network.bridge_subnet, "10.9.0.0/24");
-        let six = machine.network.host_networks.address("http", Some("six")).unwrap();
+        let six = machine.host_networks.address("http", Some("six")).unwrap();
         assert_eq!(six, Some("fd00::1".parse().unwrap()));
         assert_eq!(machine.volumes["data"].access, Access::ReadWrite);
         assert_eq!(

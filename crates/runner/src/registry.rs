@@ -75,7 +75,7 @@ pub fn allocations(
         let (name, volume) = volumes::parse(text)?;
         known.insert(name, volume);
     }
-    allocations_with(outcome, home, &known, &machine.network.host_networks, payload)
+    allocations_with(outcome, home, &known, &machine.host_networks, payload)
 }
 
 /// The same with no volumes and networks but these: nothing of the state directory is read, which only root may.

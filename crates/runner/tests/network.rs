@@ -110,7 +110,7 @@ fn bridge_networks_talk_and_leave_nothing() {
         return;
     }
     let settings = Settings::default();
-    let ports = [Port { label: "http".into(), host: 18080, inside: 8080, host_network: None }];
+    let ports = [Port { label: "http".into(), host: 18080, inside: 8080, address: None }];
     let server =
         set_up(&plan(&wish("alloc-a", Mode::Bridge, &ports), &settings).unwrap(), &settings).unwrap();
     let client = set_up(&plan(&wish("alloc-b", Mode::Bridge, &[]), &settings).unwrap(), &settings).unwrap();
@@ -169,15 +169,14 @@ fn a_mapped_port_answers_on_the_address_that_was_asked_for_only() {
     for address in ["10.99.0.1/32", "10.99.0.2/32"] {
         assert!(Command::new("ip").args(["addr", "add", address, "dev", "lo"]).status().unwrap().success());
     }
-    let mut settings = Settings::default();
-    settings.host_networks.0.insert("inner".into(), "10.99.0.1".parse().unwrap());
-    let port = |host, network: Option<&str>| Port {
+    let settings = Settings::default();
+    let port = |host, address: Option<&str>| Port {
         label: "http".into(),
         host,
         inside: 8080,
-        host_network: network.map(str::to_owned),
+        address: address.map(|address| address.parse().unwrap()),
     };
-    let ports = [port(18082, Some("inner")), port(18083, None)];
+    let ports = [port(18082, Some("10.99.0.1")), port(18083, None)];
     let server =
         set_up(&plan(&wish("alloc-j", Mode::Bridge, &ports), &settings).unwrap(), &settings).unwrap();
     {
@@ -205,7 +204,7 @@ fn what_a_crash_left_is_torn_down_from_its_record() {
         return;
     }
     let settings = Settings::default();
-    let ports = [Port { label: "p".into(), host: 18081, inside: 81, host_network: None }];
+    let ports = [Port { label: "p".into(), host: 18081, inside: 81, address: None }];
     let planned = plan(&wish("alloc-c", Mode::Bridge, &ports), &settings).unwrap();
     let intent = serde_json::to_string(&planned.intent()).unwrap();
     set_up(&planned, &settings).unwrap();

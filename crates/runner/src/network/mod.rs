@@ -37,13 +37,10 @@ pub struct Settings {
     pub bridge_subnet: String,
     /// Whether a task may reach itself through its own mapped port.
     pub hairpin: Hairpin,
-    /// What `host_network` may name.
-    pub host_networks: HostNetworks,
 }
 
 /// Addresses of this machine by the name that a port's `host_network` uses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostNetworks(pub BTreeMap<String, IpAddr>);
 
 impl HostNetworks {
@@ -84,7 +81,6 @@ impl Default for Settings {
             bridge_name: "bivouac".into(),
             bridge_subnet: "172.26.80.0/20".into(),
             hairpin: Hairpin::Off,
-            host_networks: HostNetworks::default(),
         }
     }
 }
@@ -110,8 +106,9 @@ pub struct Port {
     pub host: u16,
     /// Inside.
     pub inside: u16,
-    /// The host's network it is bound on; all addresses where none is named.
-    pub host_network: Option<String>,
+    /// The address of the host that it is bound on; all of them where there is none.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
 }
 
 /// What a group asks for.
@@ -185,24 +182,23 @@ pub enum NetworkError {
 /// Plans a network. Reads the operator's CNI configuration for `cni/<name>`, and nothing else.
 ///
 /// # Errors
-/// [`NetworkError`]: a configuration that is missing or not sound, a host network nobody declared.
+/// [`NetworkError`]: a configuration that is missing or not sound.
 pub fn plan(wish: &Wish<'_>, settings: &Settings) -> Result<Plan, NetworkError> {
     let namespace = Namespace::named(Path::new(NAMESPACES), wish.alloc_id)?;
-    let mappings = wish.ports.iter().map(|port| mappings(port, settings)).collect::<Result<Vec<_>, _>>()?;
+    let mappings = wish.ports.iter().flat_map(mappings).collect();
     let (chain, firewall) = match &wish.mode {
         Mode::None => return Ok(Plan { namespace, links: None, firewall: None }),
         Mode::Bridge => (cni::config::bridge(settings), Some(firewall::Rule::of(settings))),
         Mode::Cni(name) => (cni::config::find(&settings.cni_config_dir, name)?, None),
     };
-    let links = Links::new(chain, wish.alloc_id, INTERFACE, &wish.args, mappings.concat())?;
+    let links = Links::new(chain, wish.alloc_id, INTERFACE, &wish.args, mappings)?;
     Ok(Plan { namespace, links: Some(links), firewall })
 }
 
 /// One map for each protocol, as Nomad makes them.
-fn mappings(port: &Port, settings: &Settings) -> Result<Vec<Mapping>, NetworkError> {
-    let address = settings.host_networks.address(&port.label, port.host_network.as_deref())?;
-    let map = |protocol| Mapping { host: port.host, inside: port.inside, protocol, address };
-    Ok(vec![map(cni::Protocol::Tcp), map(cni::Protocol::Udp)])
+fn mappings(port: &Port) -> [Mapping; 2] {
+    let Port { host, inside, address, .. } = *port;
+    [cni::Protocol::Tcp, cni::Protocol::Udp].map(|protocol| Mapping { host, inside, protocol, address })
 }
 
 impl Plan {

@@ -293,12 +293,12 @@ fn wiring(group: &Group, ports: &BTreeMap<String, HostPort>) -> Wiring {
         NetworkMode::Cni(name) => Mode::Cni(name.clone()),
     };
     let ports = group.network.ports.iter().map(|port| {
-        let host = ports.get(&port.label).map_or(0, |port| port.number);
+        let (host, address) = ports.get(&port.label).map_or((0, None), |port| (port.number, port.address));
         let inside = match port.to {
             PortTarget::Port(number) => number,
             PortTarget::Unset | PortTarget::SameAsHost => host,
         };
-        Port { label: port.label.clone(), host, inside, host_network: port.host_network.clone() }
+        Port { label: port.label.clone(), host, inside, address }
     });
     Wiring::Namespace { mode, ports: ports.collect(), args: group.network.cni_args.clone() }
 }

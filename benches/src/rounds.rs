@@ -4,6 +4,7 @@ use crate::row::{Row, median};
 use crate::subject::Subject;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::Stdio;
 
 /// With or without time for caches and processors to fall asleep between launches.
@@ -66,7 +67,9 @@ impl Measured {
     #[must_use]
     pub fn run(subjects: &[Subject], effort: Effort) -> Self {
         let mut measured = Self::default();
-        for _ in 0..effort.rounds {
+        for round in 1..=effort.rounds {
+            // On an emulated machine this takes a while.
+            let _gone = writeln!(std::io::stderr(), "round {round} of {}", effort.rounds);
             for heat in Heat::ALL {
                 for subject in subjects {
                     if !measured.lost.contains_key(subject.name) {

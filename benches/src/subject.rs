@@ -209,11 +209,11 @@ impl Drop for Floor {
     }
 }
 
+/// Where a peer lies: the virtual machine has its own, in memory, in front of the system's.
 fn program(name: &str) -> Option<String> {
-    ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"]
-        .iter()
-        .map(|folder| format!("{folder}/{name}"))
-        .find(|path| Path::new(path).is_file())
+    let folders = std::env::var("PATH").unwrap_or_default();
+    let mut paths = folders.split(':').map(|folder| format!("{folder}/{name}"));
+    paths.find(|path| Path::new(path).is_file())
 }
 
 fn bubblewrap(bwrap: &str, tiny: &str) -> Vec<String> {

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     {
         // The guest's script hands on one word.
         let form = match rest {
-            [] => "",
+            [] => "--launches",
             [one] => one.as_str(),
             _ => anyhow::bail!("`cargo xtask bench --vm` takes one word more, as `--smoke`"),
         };

@@ -13,7 +13,7 @@ fail() { echo "guest: $*" >"$folder/broken"; exit 1; }
 
 # The guest's root asks the host for every name and every page anew, which takes longer than what is tested. The same
 # files a second time, at /run/host, with what was seen remembered: nothing of the host changes meanwhile.
-if [ -d /run/host/proc ]; then
+if grep -q " /run/host 9p " /proc/self/mounts; then
     tag=$(tr ' ' '\n' </proc/cmdline | sed -n 's|^virtme_\(initmount[0-9]*\)=/run/host$|virtme.\1|p')
     options=rw,version=9p2000.L,trans=virtio,access=any,msize=524288,cache=loose
     umount /run/host && mount -t 9p -o $options "$tag" /run/host || fail "cannot mount a root that is cached"

@@ -312,6 +312,14 @@ fn a_nomad_configuration_is_looked_at_without_an_agent() {
     );
     let (said, errors, code) = doctor("plugin \"bivouac\" {");
     assert!(said.is_empty() && errors.contains("agent.hcl:1") && code != Some(0), "{said}{errors}");
+    // A shim that this program would not start.
+    let command = bivouac.command(&["doctor", "--nomad", home.join("agent.hcl").to_str().unwrap()]);
+    let text = "plugin_dir = \"/opt/nomad/plugins\"\nplugin \"bivouac\" {}\n";
+    doctor(text);
+    let output = { command }.env("BIVOUAC_SHIM", "/bin/false").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = "would start no task: the program /bin/false does not say which version";
+    assert!(said.contains(expected) && output.status.code() == Some(1), "{said}");
 }
 
 #[test]

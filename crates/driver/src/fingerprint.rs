@@ -90,6 +90,18 @@ impl ShimCheck {
     }
 }
 
+/// What is missing where the shim's program is not the one that is wanted.
+pub fn unfit(unfit: &Unfit) -> Missing {
+    let remedy = match unfit {
+        Unfit::Missing(_) => "install bivouac-shim beside bivouac, or set BIVOUAC_SHIM",
+        Unfit::NotRun { .. } => "install the bivouac-shim of this release, with mode 0755",
+        Unfit::Silent(_) | Unfit::Other { .. } => {
+            "install bivouac and bivouac-shim of one release and, under Nomad, restart the agent"
+        }
+    };
+    missing(unfit.to_string(), remedy)
+}
+
 impl Evidence {
     /// Asks the running host.
     pub fn of_host(shim: &mut ShimCheck) -> Evidence {
@@ -135,16 +147,7 @@ impl Evidence {
                 .push(missing("this kernel makes no overlay mounts", "load the module: modprobe overlay")),
             Ok(_) => {}
         }
-        if let Err(unfit) = &self.shim {
-            let remedy = match unfit {
-                Unfit::Missing(_) => "install bivouac-shim beside bivouac, or set BIVOUAC_SHIM",
-                Unfit::NotRun { .. } => "install the bivouac-shim of this release, with mode 0755",
-                Unfit::Silent(_) | Unfit::Other { .. } => {
-                    "install bivouac and bivouac-shim of one release and, under Nomad, restart the agent"
-                }
-            };
-            found.push(missing(unfit.to_string(), remedy));
-        }
+        found.extend(self.shim.as_ref().err().map(unfit));
         if found.is_empty() { Health::Healthy } else { Health::Unhealthy(found) }
     }
 }

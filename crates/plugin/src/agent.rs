@@ -6,6 +6,8 @@ use crate::engine::Bivouac;
 use crate::name::DriverName;
 use crate::options::{Kind, Opt};
 use crate::request::PRIVATE;
+use bivouac_driver::fingerprint::{Missing, unfit};
+use bivouac_shim::client::program::Unfit;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,12 +49,12 @@ pub struct Finding {
 }
 
 /// What a file in the plugin directory is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PluginFile {
-    /// Our program, with its shim beside it or without.
+    /// Our program.
     Ours {
-        /// Whether the shim lies beside it.
-        shim: bool,
+        /// Whether its shim is there, and the one that it starts.
+        shim: Result<(), Unfit>,
     },
     /// Another program.
     Other,
@@ -171,10 +173,9 @@ impl<'a> Block<'a> {
         let file = listed.and_then(|files| files.iter().find(|(name, _)| name == label));
         match (file, listed) {
             (Some((_, PluginFile::Ours { shim })), _) => {
-                if !shim {
-                    found.push(wrong(format!(
-                        "plugin {label:?}: there is no bivouac-shim beside its program, and without it no task starts"
-                    )));
+                if let Err(why) = shim {
+                    let Missing { what, remedy } = unfit(why);
+                    found.push(wrong(format!("plugin {label:?} would start no task: {what}; {remedy}")));
                 }
                 return self.look_at_ours(blocks, agent, found);
             }
@@ -295,14 +296,14 @@ mod tests {
 
     impl Machine for Paper {
         fn plugins(&self, _: &Path) -> Option<Vec<(String, PluginFile)>> {
-            Some(self.0.as_ref()?.iter().map(|(name, file)| ((*name).to_owned(), *file)).collect())
+            Some(self.0.as_ref()?.iter().map(|(name, file)| ((*name).to_owned(), file.clone())).collect())
         }
         fn collectors(&self) -> Vec<(i32, String)> {
             vec![(42, "a/web".into())]
         }
     }
 
-    const OURS: PluginFile = PluginFile::Ours { shim: true };
+    const OURS: PluginFile = PluginFile::Ours { shim: Ok(()) };
 
     fn said(files: &[(&'static str, PluginFile)], agent: &Value) -> Vec<(Weight, String)> {
         let found = findings(agent, &Paper(Some(files.to_vec())));
@@ -357,11 +358,12 @@ mod tests {
             "no block `plugin \"bivouac\"`",
         );
         only(&[], &block("bivouac", &empty), Weight::Note, "holds no file of that name");
+        let shim = Err(Unfit::Other { program: "/p/bivouac-shim".into(), theirs: 7 });
         only(
-            &[("bivouac", PluginFile::Ours { shim: false })],
+            &[("bivouac", PluginFile::Ours { shim })],
             &block("bivouac", &empty),
             Weight::Wrong,
-            "no bivouac-shim",
+            "would start no task: the program /p/bivouac-shim speaks version 7",
         );
         let both = json!({"plugin_dir": "/p", "plugin": [
             {"isolated": [{"args": ["--name", "exec"]}]}, {"exec": [{"config": [{"allow_caps": ["kill"]}]}]},

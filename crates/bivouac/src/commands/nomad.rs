@@ -3,7 +3,9 @@
 use crate::ui;
 use anyhow::{Context, Result, ensure};
 use bivouac_driver::engine::{Engine, Places};
+use bivouac_driver::fingerprint::ShimCheck;
 use bivouac_plugin::agent::{Machine, PluginFile, Weight, findings, ran_here};
+use bivouac_shim::client::program::Unfit;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -57,11 +59,7 @@ impl Machine for ThisMachine {
             let program = std::fs::canonicalize(entry.path()).ok()?;
             let ours = program.file_name().is_some_and(|name| name == "bivouac")
                 || Some(&program) == this().as_ref();
-            // Where the environment says where the shim is, the agent's most likely says so too.
-            let shim = || {
-                std::env::var_os("BIVOUAC_SHIM").is_some() || program.with_file_name("bivouac-shim").is_file()
-            };
-            Some((name, if ours { PluginFile::Ours { shim: shim() } } else { PluginFile::Other }))
+            Some((name, if ours { PluginFile::Ours { shim: shim_of(&program) } } else { PluginFile::Other }))
         });
         Some(files.collect())
     }
@@ -82,6 +80,18 @@ impl Machine for ThisMachine {
             (tasks.contains(id.as_str()) || ran_here(&allocation, &task)).then_some((pid, id))
         });
         collectors.collect()
+    }
+}
+
+/// Whether the shim that a program of ours would start is there and fits, as far as this program can know it.
+fn shim_of(program: &Path) -> Result<(), Unfit> {
+    // Where the environment says where the shim is, the agent's most likely says so too.
+    let named = std::env::var_os("BIVOUAC_SHIM").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| program.with_file_name("bivouac-shim"));
+    match ShimCheck::new(path).look() {
+        // A program of another release has a shim of another version.
+        Err(Unfit::Silent(_) | Unfit::Other { .. }) if this().as_deref() != Some(program) => Ok(()),
+        answer => answer,
     }
 }
 

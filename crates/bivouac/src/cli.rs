@@ -65,7 +65,7 @@ pub(crate) enum Command {
     Restart(Restart),
     /// Show the output of runs: those in the background, and those of job files in the foreground.
     #[command(
-        after_help = "Examples:\n  bivouac logs web\n  bivouac logs -f --tail 20 web\n  bivouac logs --task server --stderr 07e1f62d\n  bivouac logs --since 10m --timestamps web\n  bivouac logs --since '2026-01-31 08:00' web\n\nTimes are those at which the beginning of a line came, to a tenth of a second (coarser where a task writes\nless than 16 bytes in that time). A line whose time is not known shows - and is never left out.\n\nOn a terminal, what could command it is shown in words (but for colours), unless --raw is given."
+        after_help = "Examples:\n  bivouac logs web\n  bivouac logs -f --tail 20 web\n  bivouac logs --task server --stderr 07e1f62d\n  bivouac logs --since 10m --timestamps web\n  bivouac logs --since '2026-01-31 08:00' web\n\nTimes are those at which the beginning of a line came, to a tenth of a second (coarser where a task writes\nless than 16 bytes in that time). A line whose time is not known shows - and is never left out.\nSeveral streams are shown as one, in the order of these times.\n\nOn a terminal, what could command it is shown in words (but for colours), unless --raw is given."
     )]
     Logs(Logs),
     /// Watch what tasks use, on the whole screen.
@@ -330,7 +330,7 @@ pub(crate) struct Logs {
     /// Go on as more is written, until the run is over.
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only the last lines of each stream.
+    /// Only the last lines of all that is shown.
     #[arg(short = 'n', long, value_name = "LINES")]
     pub(crate) tail: Option<usize>,
     /// Only lines since then: a duration that ends now (90s, 2h30m), or a time (2026-01-31T08:00:00Z; without zone, local).

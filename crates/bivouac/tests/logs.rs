@@ -86,6 +86,52 @@ fn lines_have_their_times_and_are_shown_from_a_time_on() {
     wait_for("its end", || (bivouac.told(&["gc"]).1.contains(&id)).then_some(()));
 }
 
+/// Waits until what is written from now on is told apart from what was written before.
+fn pass_a_second() {
+    let seen = seconds();
+    wait_for("a later second", || (seconds() > seen + 1).then_some(()));
+}
+
+/// Covers: T125
+#[test]
+fn lines_of_several_tasks_and_streams_come_by_their_times() {
+    let Some(bivouac) = Bivouac::new("log-merge") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let task = |name: &str, line: &str| {
+        format!(
+            "task \"{name}\" {{\n driver = \"exec\"\n config {{\n command = \"/bin/sh\"\n args = [\"-c\", \"{line}\"]\n}}\n}}\n"
+        )
+    };
+    let wait = |file: &str| format!("until test -e /alloc/{file}; do sleep 0.02; done; ");
+    let text = format!(
+        "job \"j\" {{\n type = \"batch\"\n group \"g\" {{\n restart {{\n attempts = 0\n mode = \"fail\"\n }}\n{}{}}}\n}}\n",
+        task("a", &format!("echo 1; {}echo 3", wait("three"))),
+        task("bb", &format!("{}echo 2 >&2; {}", wait("two"), wait("three"))),
+    );
+    let file = bivouac.state.join("job.nomad.hcl");
+    std::fs::write(&file, text).unwrap();
+    assert_eq!(bivouac.told(&["run", "-d", file.to_str().unwrap()]).2, Some(0));
+    let logs = |more: &[&str]| bivouac.told(&[&["logs"], more, &["j"]].concat()).0;
+    wait_for("the first line", || (logs(&[]) == "a  | 1\n").then_some(()));
+    let follower = bivouac.command(&["logs", "-f", "j"]).stdout(Stdio::piped()).spawn().unwrap();
+    for (file, shown) in [("two", "a  | 1\nbb | 2\n"), ("three", "a  | 1\nbb | 2\na  | 3\n")] {
+        pass_a_second();
+        let touched = bivouac.told(&["exec", "a", "touch", &format!("/alloc/{file}")]);
+        assert_eq!(touched.2, Some(0), "{}", touched.1);
+        wait_for("the next line", || (logs(&[]) == shown).then_some(()));
+    }
+    assert_eq!(logs(&["-n", "2"]), "bb | 2\na  | 3\n", "the last two of all");
+    assert_eq!(logs(&["-n", "1", "--stderr"]), "bb | 2\n");
+    let json = logs(&["--json"]);
+    let rows = json.lines().map(|row| serde_json::from_str::<serde_json::Value>(row).unwrap());
+    let said: Vec<_> = rows.map(|row| format!("{} {}", row["task"], row["line"])).collect();
+    assert_eq!(said, ["\"a\" \"1\"", "\"bb\" \"2\"", "\"a\" \"3\""]);
+    let followed = follower.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(followed.stdout).unwrap(), "a  | 1\nbb | 2\na  | 3\n");
+    let id = only(&bivouac);
+    wait_for("its end", || (bivouac.told(&["gc"]).1.contains(&id)).then_some(()));
+}
+
 #[test]
 fn a_run_in_the_foreground_keeps_its_logs_as_long_as_its_allocation() {
     let Some(bivouac) = Bivouac::new("log-foreground") else { return };

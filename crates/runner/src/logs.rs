@@ -1,8 +1,10 @@
 //! Reading a task's log files: the last lines, and what comes after.
 //!
 //! The directory may have been tampered with by the tasks that share it: files are opened beneath it, never through
-//! a link, and only regular ones are read. A slow reader of ours holds nobody up: it reads files.
+//! a link, and only regular ones are read. A slow reader of ours holds nobody up: it reads files. [`Reader`] reads one
+//! stream, [`Merge`] several as one, by the times of their lines.
 
+mod merge;
 mod times;
 
 use crate::allocation::PlannedTask;
@@ -15,6 +17,8 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use times::Times;
+
+pub use merge::{Merge, Pass};
 
 /// What is read in one go.
 const PIECE: usize = 64 * 1024;
@@ -74,9 +78,11 @@ pub struct Reader {
     /// What stands before the dot and the number.
     name: String,
     current: Option<Open>,
-    /// The place in the current file that the piece last read begins at.
-    piece: u64,
+    /// The place in the current file that the next line to be cut begins at.
+    place: u64,
     line: Begun,
+    /// How many lines of the past there were, where so many were asked for.
+    found: usize,
 }
 
 /// The file that is read.
@@ -126,7 +132,7 @@ impl Reader {
     pub fn open(directory: &Path, task: &str, stream: Stream, past: Past) -> std::io::Result<Reader> {
         let directory = log_directory(directory)?;
         let name = format!("{task}.{}", stream.as_str());
-        let mut reader = Reader { directory, name, current: None, piece: 0, line: Begun::No };
+        let mut reader = Reader { directory, name, current: None, place: 0, line: Begun::No, found: 0 };
         if let Past::Lines(lines) = past {
             reader.seek_lines(lines)?;
         }
@@ -164,9 +170,12 @@ impl Reader {
             open.offset = found.unwrap_or(0);
             self.current = Some(open);
             if found.is_some() {
-                break;
+                self.found = lines;
+                return Ok(());
             }
         }
+        // The first line of all has no newline before it.
+        self.found = lines - wanted + usize::from(later == Later::Something);
         Ok(())
     }
 
@@ -199,25 +208,25 @@ impl Reader {
         buffer.resize(PIECE, 0);
         let read = open.file.read_at(buffer, open.offset)?;
         buffer.truncate(read);
-        self.piece = open.offset;
+        self.place = open.offset;
         open.offset += read as u64;
         Ok(if read > 0 { More::Perhaps } else { More::NotNow })
     }
 
     /// Cuts what [`Reader::next`] has just read into lines with their times.
     pub fn lines<'b>(&mut self, piece: &'b [u8]) -> Vec<Line<'b>> {
-        let mut place = self.piece;
-        let mut lines = Vec::new();
-        for bytes in piece.split_inclusive(|byte| *byte == b'\n') {
-            let (begin, unix_millis) = match self.line {
-                Begun::No => (Begin::Here, self.time(place)),
-                Begun::At(time) => (Begin::Earlier, time),
-            };
-            lines.push(Line { bytes, begin, unix_millis });
-            self.line = if bytes.ends_with(b"\n") { Begun::No } else { Begun::At(unix_millis) };
-            place += bytes.len() as u64;
-        }
-        lines
+        piece.split_inclusive(|byte| *byte == b'\n').map(|bytes| self.line(bytes)).collect()
+    }
+
+    /// What is known of the next bytes of a piece: a line, or as much of one as the piece has.
+    fn line<'b>(&mut self, bytes: &'b [u8]) -> Line<'b> {
+        let (begin, unix_millis) = match self.line {
+            Begun::No => (Begin::Here, self.time(self.place)),
+            Begun::At(time) => (Begin::Earlier, time),
+        };
+        self.line = if bytes.ends_with(b"\n") { Begun::No } else { Begun::At(unix_millis) };
+        self.place += bytes.len() as u64;
+        Line { bytes, begin, unix_millis }
     }
 
     /// When what lies at a place of the current file was written.

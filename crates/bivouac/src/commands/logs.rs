@@ -5,7 +5,7 @@ use crate::cli::{Cli, Logs};
 use crate::ui;
 use anyhow::{Result, bail};
 use bivouac_runner::console::{Colour, Prefixer};
-use bivouac_runner::logs::{Begin, Line, More, Past, Reader, Stream, tamed};
+use bivouac_runner::logs::{Begin, Line, Merge, More, Pass, Past, Reader, Stream, tamed};
 use bivouac_runner::overview::{self, Entry, Selection};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -38,9 +38,19 @@ enum Form {
     Tame,
 }
 
+/// So much is gathered before it is written.
+const GATHERED: usize = 64 * 1024;
+
+/// Where what is shown is read.
+enum Source {
+    /// One stream, in pieces.
+    One(Reader),
+    /// Several, line by line.
+    Several(Merge),
+}
+
 /// One stream that is shown.
 struct Shown {
-    reader: Reader,
     prefixer: Option<Prefixer>,
     id: String,
     task: String,
@@ -53,16 +63,15 @@ struct Shown {
 pub(super) fn logs(cli: &Cli, logs: &Logs) -> Result<u8> {
     let home = home(cli)?;
     let selection = overview::find(&home, &logs.what)?;
-    let view = View::of(logs);
     let tasks = tasks(&selection, logs)?;
     let colour = if ui::has_colour() { Colour::On } else { Colour::Off };
     let width = tasks.iter().map(|(_, name)| name.len()).max().unwrap_or(0);
     let past = logs.tail.map_or(Past::All, Past::Lines);
-    let mut readers = Vec::new();
+    let (mut readers, mut shown) = (Vec::new(), Vec::new());
     for (index, (entry, task)) in tasks.iter().enumerate() {
         for stream in streams(logs) {
-            readers.push(Shown {
-                reader: Reader::open(&home.alloc_dir(&entry.state.id), task, *stream, past)?,
+            readers.push(Reader::open(&home.alloc_dir(&entry.state.id), task, *stream, past)?);
+            shown.push(Shown {
                 prefixer: (tasks.len() > 1).then(|| Prefixer::new(task, index, width, colour)),
                 id: entry.state.id.clone(),
                 task: (*task).to_owned(),
@@ -72,11 +81,18 @@ pub(super) fn logs(cli: &Cli, logs: &Logs) -> Result<u8> {
             });
         }
     }
+    let source = match readers.pop() {
+        Some(reader) if readers.is_empty() => Source::One(reader),
+        last => Source::Several(Merge::new(readers.into_iter().chain(last).collect(), past)),
+    };
+    let mut screen = Screen { source, shown, view: View::of(logs), unfinished: None };
     loop {
-        let more = show_all(&mut readers, &view)?;
+        let now = Timestamp::now().as_millisecond();
+        let pass = if logs.follow { Pass::Settled { now } } else { Pass::Whole };
+        let more = screen.pass(pass)?;
         let over = || selection.entries.iter().all(|entry| !entry.keep.is_supervised());
-        if !logs.follow || (!more && over() && !show_all(&mut readers, &view)?) {
-            readers.iter_mut().for_each(Shown::finish);
+        if !logs.follow || (more == More::NotNow && over() && screen.pass(Pass::Whole)? == More::NotNow) {
+            screen.finish();
             return Ok(0);
         }
         // New files and growth of the old ones: a reader's pace, and no cost to anybody else.
@@ -130,49 +146,94 @@ impl View {
     }
 }
 
-/// Shows what there is now; whether there was anything.
-fn show_all(readers: &mut [Shown], view: &View) -> Result<bool> {
-    let mut any = false;
-    let mut buffer = Vec::new();
-    for shown in readers {
-        while shown.reader.next(&mut buffer)? == More::Perhaps {
-            any = true;
-            shown.show(&buffer, view);
+/// All that is shown, and what is on the screen of it.
+struct Screen {
+    source: Source,
+    shown: Vec<Shown>,
+    view: View,
+    /// The stream whose line is the last one there and has no end.
+    unfinished: Option<usize>,
+}
+
+impl Screen {
+    /// Shows what there is now; whether there was anything.
+    fn pass(&mut self, pass: Pass) -> Result<More> {
+        let Screen { source, shown, view, unfinished } = self;
+        match (source, shown.as_mut_slice()) {
+            (Source::One(reader), [shown]) => show_stream(reader, shown, view),
+            (Source::Several(merge), shown) => {
+                let mut out = Vec::new();
+                let any = merge.pass(pass, |at, line| {
+                    if !view.wants(&line) {
+                        return;
+                    }
+                    let Some(shown) = shown.get_mut(at) else { return };
+                    if view.form == Form::Json {
+                        return shown.hold(&line);
+                    }
+                    if shown.prefixer.is_none() {
+                        if unfinished.is_some_and(|other| other != at) {
+                            out.push(b'\n');
+                        }
+                        *unfinished = (!line.bytes.ends_with(b"\n")).then_some(at);
+                    }
+                    shown.line(&line, view, &mut out);
+                    if out.len() >= GATHERED {
+                        ui::bytes(&out);
+                        out.clear();
+                    }
+                })?;
+                ui::bytes(&out);
+                Ok(any)
+            }
+            (Source::One(_), _) => Ok(More::NotNow),
         }
+    }
+
+    fn finish(&mut self) {
+        self.shown.iter_mut().for_each(Shown::finish);
+    }
+}
+
+/// One stream alone, a piece at a time; whether there was anything.
+fn show_stream(reader: &mut Reader, shown: &mut Shown, view: &View) -> Result<More> {
+    let mut any = More::NotNow;
+    let (mut buffer, mut out) = (Vec::new(), Vec::new());
+    while reader.next(&mut buffer)? == More::Perhaps {
+        any = More::Perhaps;
+        out.clear();
+        if view.form != Form::Json && view.since.is_none() && view.times == Times::Hidden {
+            // Nothing is asked of single lines.
+            shown.prefixed(&form(&buffer, view.form), &mut out);
+        } else {
+            for line in reader.lines(&buffer).into_iter().filter(|line| view.wants(line)) {
+                match view.form {
+                    Form::Json => shown.hold(&line),
+                    Form::Raw | Form::Tame => shown.line(&line, view, &mut out),
+                }
+            }
+        }
+        ui::bytes(&out);
     }
     Ok(any)
 }
 
 impl Shown {
-    fn show(&mut self, piece: &[u8], view: &View) {
-        if view.form != Form::Json && view.since.is_none() && view.times == Times::Hidden {
-            // Nothing is asked of single lines.
-            return self.write(&form(piece, view.form));
+    /// A line, or a piece of one, as it is shown.
+    fn line(&mut self, line: &Line<'_>, view: &View, out: &mut Vec<u8>) {
+        if view.times == Times::Shown && line.begin == Begin::Here {
+            let time = ui::log_time(line.unix_millis);
+            self.prefixed(time.as_deref().unwrap_or("-").as_bytes(), out);
+            self.prefixed(b" ", out);
         }
-        let mut out = Vec::with_capacity(piece.len());
-        for line in self.reader.lines(piece).into_iter().filter(|line| view.wants(line)) {
-            if view.form == Form::Json {
-                self.hold(&line);
-                continue;
-            }
-            if view.times == Times::Shown && line.begin == Begin::Here {
-                let time = ui::log_time(line.unix_millis);
-                out.extend_from_slice(time.as_deref().unwrap_or("-").as_bytes());
-                out.push(b' ');
-            }
-            out.extend_from_slice(&form(line.bytes, view.form));
-        }
-        self.write(&out);
+        self.prefixed(&form(line.bytes, view.form), out);
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    /// Behind the task's name, where there are several.
+    fn prefixed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         match &mut self.prefixer {
-            Some(prefixer) => {
-                let mut lines = Vec::with_capacity(bytes.len());
-                prefixer.feed(bytes, &mut lines);
-                ui::bytes(&lines);
-            }
-            None => ui::bytes(bytes),
+            Some(prefixer) => prefixer.feed(bytes, out),
+            None => out.extend_from_slice(bytes),
         }
     }
 

@@ -335,10 +335,20 @@ fn a_port_on_a_network_that_the_operator_named() {
                 until busybox wget -q -O - http://$NOMAD_HOST_ADDR_web/x 2> /dev/null; do sleep 0.1; done; \
                 echo $NOMAD_IP_web; kill $!";
     let text = |name: &str| job("batch", "", line).replacen("task \"t\"", &network(name), 1);
-    let config = bivouac.write("config.hcl", "host_network \"second\" {\n address = \"127.0.0.2\"\n}\n");
+    let config = bivouac.write(
+        "config.hcl",
+        "host_network \"second\" {\n address = \"127.0.0.2\"\n}\nhost_network \"loop\" {\n cidr = \"127.0.0.0/8\"\n interface = \"lo\"\n}\nhost_network \"none\" {\n interface = \"no-such\"\n}\n",
+    );
     let file = bivouac.write("web.nomad.hcl", &text("second"));
     let (stdout, stderr, code) = bivouac.told(&["--config", &config, "run", &file]);
     assert_eq!((stdout.as_str(), code), ("hello\n127.0.0.2\n", Some(0)), "{stderr}");
+    let found = bivouac.write("loop.nomad.hcl", &text("loop"));
+    let (stdout, stderr, code) = bivouac.told(&["--config", &config, "run", &found]);
+    assert_eq!((stdout.as_str(), code), ("hello\n127.0.0.1\n", Some(0)), "{stderr}");
+    let none = bivouac.write("none.nomad.hcl", &text("none"));
+    let (_, stderr, code) = bivouac.told(&["--config", &config, "run", &none]);
+    assert_eq!(code, Some(125));
+    assert!(stderr.contains("no address on interface \"no-such\"; it has lo 127.0.0.1"), "{stderr}");
     for arguments in
         [&["run", &file][..], &["--config", &config, "run", &bivouac.write("no.hcl", &text("third"))]]
     {

@@ -1,6 +1,7 @@
 //! What the operator says about this machine, in `/etc/bivouac/config.hcl`: the driver's options, host volumes, and
 //! networks, the last two named as a Nomad client names them.
 
+use crate::network::host::{HostNetwork, Place};
 use crate::network::{Hairpin, HostNetworks, Settings};
 use crate::volumes::{HostVolume, HostVolumes, check_name};
 use bivouac_driver::config::OperatorConfig;
@@ -45,9 +46,10 @@ impl Machine {
                     }
                 }
                 ("host_network", value) => {
-                    for (name, options) in blocks("host_network", "address = \"192.0.2.1\"", value)? {
-                        let address = host_network(&name, options)?;
-                        if host_networks.0.insert(name.clone(), address).is_some() {
+                    for (name, options) in blocks("host_network", "cidr = \"192.0.2.0/24\"", value)? {
+                        let network =
+                            host_network(options).map_err(|why| format!("host_network {name:?}{why}"))?;
+                        if host_networks.0.insert(name.clone(), network).is_some() {
                             return Err(format!("host_network {name:?} stands twice"));
                         }
                     }
@@ -81,10 +83,13 @@ impl Machine {
     }
 }
 
+/// The longest name of an interface, in bytes.
+const LONGEST_NAME: usize = 15;
+
 /// A name that the kernel takes for an interface.
 fn bridge_name(text: String) -> Result<String, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if text.is_empty() || text.len() > 15 || !plain || text == "." || text == ".." {
+    if text.is_empty() || text.len() > LONGEST_NAME || !plain || text == "." || text == ".." {
         return Err(format!(
             "bridge_network_name: {text:?} must be 1 to 15 letters, digits, `-`, `_` and `.`"
         ));
@@ -125,25 +130,56 @@ fn blocks(kind: &str, like: &str, value: Value) -> Result<Vec<Labelled>, String>
     Ok(found)
 }
 
-/// Nomad finds the address by `cidr` or `interface`; here the operator says it.
-fn host_network(name: &str, options: Vec<(String, Value)>) -> Result<IpAddr, String> {
-    let mut address = None;
+/// As in a Nomad client: `cidr` and `interface`, one of both or both; and what it does not have, the `address` itself.
+/// The reason of a refusal goes on after the block's name.
+fn host_network(options: Vec<(String, Value)>) -> Result<HostNetwork, String> {
+    let (mut address, mut cidrs, mut interface) = (None, Vec::new(), None);
+    let mut reserved = Default::default();
     for (option, value) in options {
         match (option.as_str(), value) {
             ("address", Value::String(text)) => {
-                let parsed = text.parse().map_err(|_| {
-                    format!("host_network {name:?}: address: {text:?} is no IP address of this machine")
-                })?;
+                let parsed: IpAddr = text
+                    .parse()
+                    .map_err(|_| format!(": address: {text:?} is no IP address of this machine"))?;
                 address = Some(parsed);
+            }
+            ("cidr", Value::String(text)) => {
+                let parsed = text.split(',').map(|part| part.trim().parse()).collect::<Result<_, _>>();
+                cidrs = parsed.map_err(|error| format!(": cidr: {error}"))?;
+            }
+            ("interface", Value::String(text)) if text.contains("{{") => {
+                return Err(format!(
+                    ": interface: {text:?} is a template of go-sockaddr, which is not evaluated here; name the interface (`ip -br address` lists them), or say cidr"
+                ));
+            }
+            ("interface", Value::String(text)) => {
+                let odd = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+                if text.is_empty() || text.len() > LONGEST_NAME || text.contains(odd) {
+                    return Err(format!(
+                        ": interface: {text:?} is no name of an interface; `ip -br address` lists them"
+                    ));
+                }
+                interface = Some(text);
+            }
+            ("reserved_ports", Value::String(text)) => {
+                reserved = text.parse().map_err(|error| format!(": reserved_ports: {error}"))?;
             }
             (other, _) => {
                 return Err(format!(
-                    "host_network {name:?}: {other} is not known, or not of its type; there is address (text), instead of Nomad's cidr and interface"
+                    ": {other} is not known, or not of its type; there are cidr, interface, address and reserved_ports, all of them text"
                 ));
             }
         }
     }
-    address.ok_or_else(|| format!("host_network {name:?} needs address"))
+    let place = match (address, cidrs.is_empty() && interface.is_none()) {
+        (Some(address), true) => Place::Address(address),
+        (None, false) => Place::Found { cidrs, interface },
+        (Some(_), false) => {
+            return Err(": address stands for itself; leave it out, or cidr and interface".into());
+        }
+        (None, true) => return Err(" needs cidr, interface or address".into()),
+    };
+    Ok(HostNetwork { place, reserved })
 }
 
 fn host_volume(name: &str, options: Vec<(String, Value)>) -> Result<HostVolume, String> {
@@ -181,14 +217,20 @@ mod tests {
 
     #[test]
     fn volumes_and_networks_beside_the_drivers_options() {
-        let text = "allow_mount = true\ncni_path = \"/a:/b\"\nbridge_network_name = \"br0\"\nbridge_network_subnet = \"10.9.0.0/24\"\nbridge_network_hairpin_mode = true\nhost_volume \"data\" {\n path = \"/srv/data\"\n}\nhost_volume \"logs\" {\n path = \"/var/log\"\n read_only = true\n}\nhost_network \"six\" {\n address = \"fd00::1\"\n}\n";
+        let text = "allow_mount = true\ncni_path = \"/a:/b\"\nbridge_network_name = \"br0\"\nbridge_network_subnet = \"10.9.0.0/24\"\nbridge_network_hairpin_mode = true\nhost_volume \"data\" {\n path = \"/srv/data\"\n}\nhost_volume \"logs\" {\n path = \"/var/log\"\n read_only = true\n}\nhost_network \"six\" {\n address = \"fd00::1\"\n}\nhost_network \"lan\" {\n cidr = \"10.0.0.0/8, fd00::/8\"\n interface = \"eth0\"\n reserved_ports = \"22,8500-8600\"\n}\nhost_network \"wan\" {\n interface = \"eth1\"\n}\n";
         let machine = machine(text).unwrap();
         assert!(machine.operator.allow_mount);
         assert_eq!(machine.network.cni_path, [PathBuf::from("/a"), PathBuf::from("/b")]);
         assert_eq!((machine.network.bridge_name.as_str(), machine.network.hairpin), ("br0", Hairpin::On));
         assert_eq!(machine.network.bridge_subnet, "10.9.0.0/24");
-        let six = machine.host_networks.address("http", Some("six")).unwrap();
-        assert_eq!(six, Some("fd00::1".parse().unwrap()));
+        let six = HostNetwork::at("fd00::1".parse().unwrap());
+        assert_eq!(machine.host_networks.0["six"], six);
+        let lan = &machine.host_networks.0["lan"];
+        let cidrs = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().unwrap()).to_vec();
+        assert_eq!(lan.place, Place::Found { cidrs, interface: Some("eth0".into()) });
+        assert!(lan.reserved.has(22) && lan.reserved.has(8550) && !lan.reserved.has(23));
+        let wan = &machine.host_networks.0["wan"].place;
+        assert_eq!(*wan, Place::Found { cidrs: Vec::new(), interface: Some("eth1".into()) });
         assert_eq!(machine.volumes["data"].access, Access::ReadWrite);
         assert_eq!(
             (machine.volumes["logs"].access, machine.volumes["logs"].path.to_string()),
@@ -213,9 +255,21 @@ mod tests {
             ("host_volume \"x\" {\n path = \"/\"\n}\nhost_volume \"x\" {\n path = \"/\"\n}\n", "twice"),
             ("host_volume = 3", "must be a block"),
             ("host_network = 3", "must be a block"),
-            ("host_network \"x\" {\n}\n", "needs address"),
+            ("host_network \"x\" {\n}\n", "host_network \"x\" needs cidr, interface or address"),
             ("host_network \"x\" {\n address = \"eth0\"\n}\n", "no IP address"),
-            ("host_network \"x\" {\n cidr = \"10.0.0.0/8\"\n}\n", "address (text), instead of Nomad's cidr"),
+            ("host_network \"x\" {\n cidr = \"10.0.0.0\"\n}\n", "cidr: \"10.0.0.0\" is no range"),
+            ("host_network \"x\" {\n cidr = \"10.0.0.0/8,\"\n}\n", "cidr: \"\" is no range"),
+            ("host_network \"x\" {\n interface = \"a/b\"\n}\n", "interface: \"a/b\" is no name"),
+            (
+                "host_network \"x\" {\n interface = \"{{ GetPrivateInterfaces }}\"\n}\n",
+                "template of go-sockaddr",
+            ),
+            (
+                "host_network \"x\" {\n interface = \"e\"\n reserved_ports = \"9-8\"\n}\n",
+                "reserved_ports: \"9-8\"",
+            ),
+            ("host_network \"x\" {\n interface = \"e\"\n address = \"::1\"\n}\n", "stands for itself"),
+            ("host_network \"x\" {\n speed = 3\n}\n", "speed is not known"),
             (
                 "host_network \"x\" {\n address = \"::1\"\n}\nhost_network \"x\" {\n address = \"::1\"\n}\n",
                 "twice",

@@ -6,7 +6,7 @@
 use crate::allocation::{Allocation, PlanError, new_id};
 use crate::disk_limit::Way;
 use crate::machine::Machine;
-use crate::network::HostNetworks;
+use crate::network::{HostNetworks, interfaces};
 use crate::node::Node;
 use crate::planning::{self, Payload, Scene};
 use crate::schedule::Schedule;
@@ -94,6 +94,7 @@ pub fn allocations_with(
         state_dir: home.path(),
         volumes,
         host_networks,
+        interfaces: &interfaces::of_this_machine,
         payload,
         disk: home.disk(),
         new_id: &new_id,

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use bivouac_jobspec::{Job, SourceFile};
 use bivouac_runner::difference::differences;
 use bivouac_runner::network::HostNetworks;
+use bivouac_runner::network::host::HostNetwork;
 use bivouac_runner::registry::{self, Submission};
 use bivouac_runner::running::{self, Fate};
 use bivouac_runner::schedule::Schedule;
@@ -86,7 +87,7 @@ pub(super) fn validate(cli: &Cli, validate: &Validate) -> Result<u8> {
         group.tasks.iter_mut().for_each(|task| task.constraints.clear());
         // Which there are is what the machine says where it will run.
         let asked = group.network.ports.iter().filter_map(|port| port.host_network.clone());
-        networks.0.extend(asked.map(|name| (name, Ipv4Addr::LOCALHOST.into())));
+        networks.0.extend(asked.map(|name| (name, HostNetwork::at(Ipv4Addr::LOCALHOST.into()))));
         for volume in &group.volumes {
             let any = running::any_volume()?;
             named.insert(volume.source.clone(), any.clone());

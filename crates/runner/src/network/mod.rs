@@ -7,8 +7,11 @@
 
 pub mod cni;
 mod firewall;
+pub mod host;
+pub mod interfaces;
 mod namespace;
 
+pub use host::HostNetworks;
 pub use namespace::Namespace;
 
 use cni::chain::{Chain, Links};
@@ -37,30 +40,6 @@ pub struct Settings {
     pub bridge_subnet: String,
     /// Whether a task may reach itself through its own mapped port.
     pub hairpin: Hairpin,
-}
-
-/// Addresses of this machine by the name that a port's `host_network` uses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HostNetworks(pub BTreeMap<String, IpAddr>);
-
-impl HostNetworks {
-    /// The address that a port is bound on: none is all of them, where no network is named, or the default one and
-    /// nothing is said about that.
-    ///
-    /// # Errors
-    /// [`NetworkError::HostNetwork`].
-    pub fn address(&self, label: &str, network: Option<&str>) -> Result<Option<IpAddr>, NetworkError> {
-        let Some(name) = network else { return Ok(None) };
-        match self.0.get(name) {
-            Some(address) => Ok(Some(*address)),
-            None if name == "default" => Ok(None),
-            None => {
-                let known: Vec<&str> = self.0.keys().map(String::as_str).collect();
-                let known = if known.is_empty() { "only \"default\"".into() } else { known.join(", ") };
-                Err(NetworkError::HostNetwork { label: label.into(), network: name.into(), known })
-            }
-        }
-    }
 }
 
 /// Whether frames may leave through the bridge port they came in by.
@@ -171,6 +150,23 @@ pub enum NetworkError {
         /// What there is.
         known: String,
     },
+    /// A network of the host that the machine has no address in.
+    #[error(
+        "port {label:?}: host network {network:?}: this machine has no address {wanted}; it has {there}; change cidr or interface of host_network {network:?}"
+    )]
+    NoAddress {
+        /// The port.
+        label: String,
+        /// What it asked for.
+        network: String,
+        /// What that means.
+        wanted: String,
+        /// What there is.
+        there: String,
+    },
+    /// The machine's addresses.
+    #[error("cannot ask the kernel for the addresses of this machine: {0}")]
+    Interfaces(rustix::io::Errno),
     /// An id that would not be one file name.
     #[error("{0:?} cannot name a network namespace")]
     Id(String),

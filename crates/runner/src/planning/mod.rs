@@ -2,6 +2,7 @@
 //! anything is made. Pure but for the choice of free ports.
 
 mod checks;
+mod ports;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use crate::disk_limit::{Limit, Way};
 use crate::environment::{HostPort, Instance, nomad};
 use crate::inputs::Inputs;
 use crate::lifecycle::Member;
+use crate::network::host::Interfaces;
 use crate::network::{HostNetworks, Mode, NAMESPACES, Namespace, Port};
 use crate::node::Node;
 use crate::restart::{OnSuccess, Tracker};
@@ -20,13 +22,11 @@ use bivouac_driver::config::{Dns, TaskConfig};
 use bivouac_driver::resources::{self, Resources};
 use bivouac_driver::signals::Signal;
 use bivouac_jobspec::{
-    Action, Cpu, Diagnostic, Diagnostics, Group, MemoryMax, NetworkMode, Outcome, PortNumber, PortTarget,
-    Task,
+    Action, Cpu, Diagnostic, Diagnostics, Group, MemoryMax, NetworkMode, Outcome, PortTarget, Task,
 };
 use bivouac_sandbox::model::{Access, Hostname, Mount, MountKind, Network, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 
 /// What a plan depends on besides the job.
@@ -40,6 +40,8 @@ pub struct Scene<'a> {
     pub volumes: &'a HostVolumes,
     /// What `host_network` may name.
     pub host_networks: &'a HostNetworks,
+    /// Asks for this machine's addresses, where one of those has to be looked for.
+    pub interfaces: Interfaces<'a>,
     /// What a dispatched job brings.
     pub payload: Option<&'a Payload>,
     /// How disks are kept to their size.
@@ -102,7 +104,7 @@ fn allocation(
     scene: &Scene<'_>,
 ) -> Result<Allocation, PlanError> {
     let id = (scene.new_id)();
-    let ports = host_ports(group, scene.host_networks)?;
+    let ports = ports::of_group(group, scene)?;
     let mut tasks = Vec::new();
     for task in &group.tasks {
         let instance = Instance { job: &outcome.job, group, task, alloc_id: &id, index, ports: &ports };
@@ -360,28 +362,4 @@ fn volumes(outcome: &Outcome, instance: &Instance<'_>, scene: &Scene<'_>) -> Res
         });
     }
     Ok(mounts)
-}
-
-/// Free ports of this machine for those that are not static: asked of the kernel, which does not hold them.
-fn host_ports(group: &Group, networks: &HostNetworks) -> Result<BTreeMap<String, HostPort>, PlanError> {
-    let mut chosen = BTreeMap::new();
-    let mut held = Vec::new();
-    for port in &group.network.ports {
-        let address =
-            networks.address(&port.label, port.host_network.as_deref()).map_err(PlanError::other)?;
-        let number = match port.number {
-            PortNumber::Static(number) => number,
-            PortNumber::Dynamic => {
-                let on = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-                let socket = TcpListener::bind((on, 0)).map_err(|error| {
-                    PlanError::Other(format!("no free port for {:?} on {on}: {error}", port.label))
-                })?;
-                let number = socket.local_addr().map_err(PlanError::other)?.port();
-                held.push(socket);
-                number
-            }
-        };
-        chosen.insert(port.label.clone(), HostPort { number, address });
-    }
-    Ok(chosen)
 }

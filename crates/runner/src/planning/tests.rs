@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::checks::Probe;
+use crate::network::host::{HostNetwork, Place};
+use crate::network::interfaces::Interface;
 use crate::volumes::HostVolume;
 use bivouac_jobspec::{Input, SourceFile, VariableSources};
 use bivouac_sandbox::HostPath;
@@ -28,6 +30,11 @@ fn try_plan(text: &str, volumes: &HostVolumes) -> Result<Vec<Allocation>, PlanEr
         state_dir: Path::new("/state"),
         volumes,
         host_networks: &networks(),
+        interfaces: &|| {
+            Ok([("eth9", "127.0.0.8")]
+                .map(|(name, address)| Interface { name: name.into(), address: address.parse().unwrap() })
+                .into())
+        },
         payload: None,
         disk: Way::Off,
         new_id: &new_id,
@@ -36,7 +43,16 @@ fn try_plan(text: &str, volumes: &HostVolumes) -> Result<Vec<Allocation>, PlanEr
 }
 
 fn networks() -> HostNetworks {
-    HostNetworks([("inside".to_owned(), "127.0.0.9".parse().unwrap())].into())
+    let network = |place, reserved: &str| HostNetwork { place, reserved: reserved.parse().unwrap() };
+    let found = Place::Found { cidrs: Vec::new(), interface: Some("eth9".into()) };
+    let gone = Place::Found { cidrs: vec!["10.0.0.0/8".parse().unwrap()], interface: None };
+    let networks = [
+        ("inside", network(Place::Address("127.0.0.9".parse().unwrap()), "")),
+        ("found", network(found.clone(), "8081")),
+        ("full", network(found, "1-65535")),
+        ("gone", network(gone, "")),
+    ];
+    HostNetworks(networks.map(|(name, network)| (name.to_owned(), network)).into())
 }
 
 fn planned_job(group: &str, task: &str) -> Vec<Allocation> {
@@ -213,5 +229,31 @@ fn a_port_on_a_network_of_the_host_has_its_address() {
     assert_eq!(door.on, Some("127.0.0.9".parse().unwrap()));
     assert_eq!(self::env(&planned_job(&group("default"), "")[0])["NOMAD_IP_fixed"], "127.0.0.1");
     let told = try_plan(&job(&group("outside"), ""), &HostVolumes::new()).unwrap_err().to_string();
-    assert!(told.contains("port \"fixed\": no host network \"outside\"; known: inside"), "{told}");
+    assert!(
+        told.contains("port \"fixed\": no host network \"outside\"; known: found, full, gone, inside"),
+        "{told}"
+    );
+    let found = self::env(&planned_job(&group("found"), "")[0]);
+    assert_eq!(found["NOMAD_IP_free"], "127.0.0.8");
+}
+
+#[test]
+fn a_network_of_the_host_keeps_its_reserved_ports_and_must_have_an_address() {
+    let refused = |port: &str| {
+        let group = format!("network {{\n port \"p\" {{\n{port}\n}}\n}}");
+        try_plan(&job(&group, ""), &HostVolumes::new()).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(refused("static = 8080\n host_network = \"found\""), Ok(()));
+    let told = refused("static = 8081\n host_network = \"found\"").unwrap_err();
+    assert!(
+        told.contains("port \"p\": 8081 is kept free by reserved_ports of host_network \"found\""),
+        "{told}"
+    );
+    let told = refused("host_network = \"full\"").unwrap_err();
+    assert!(
+        told.contains("no free port for \"p\" on 127.0.0.8") && told.contains("reserved_ports"),
+        "{told}"
+    );
+    let told = refused("host_network = \"gone\"").unwrap_err();
+    assert!(told.contains("no address in 10.0.0.0/8; it has eth9 127.0.0.8"), "{told}");
 }

@@ -86,6 +86,7 @@ fn read(run: &Run, id: &str, state_dir: &Path) -> Result<Allocation> {
         env: environment(&flags.env)?,
         user: flags.user.clone().unwrap_or_default(),
         resources: resources(flags)?,
+        cores: 0,
         network: if flags.net == NetworkMode::None { Network::Own } else { Network::Host },
         hostname: None,
         dns: None,

@@ -6,6 +6,7 @@
 //! run, so that any face sees the tasks of every other. A record is written before anything is made; what a crash
 //! leaves is found by [`Engine::gc`].
 
+mod cores;
 mod disk;
 mod error;
 mod events;
@@ -15,6 +16,7 @@ mod numbers;
 mod placed;
 mod record;
 
+pub use cores::{Holder, Turn};
 pub use disk::DiskLayers;
 pub use error::EngineError;
 pub use events::{killed_by_stop, lack_of_memory, sentences};

@@ -157,6 +157,9 @@ pub struct Order {
     pub user: String,
     /// Limits.
     pub resources: Resources,
+    /// How many processors it wants for itself: which, is decided when it starts.
+    #[serde(default)]
+    pub cores: u32,
     /// Network namespace.
     pub network: Network,
     /// The allocation's host name.
@@ -488,6 +491,7 @@ pub(crate) mod tests {
                 env: Vec::new(),
                 user: String::new(),
                 resources: Resources::default(),
+                cores: 0,
                 network: Network::Host,
                 hostname: None,
                 dns: None,

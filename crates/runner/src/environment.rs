@@ -56,9 +56,12 @@ pub fn nomad(instance: &Instance<'_>) -> BTreeMap<String, String> {
     if let MemoryMax::Mb(megabytes) = task.resources.memory_max {
         set("NOMAD_MEMORY_MAX_LIMIT", megabytes.to_string());
     }
-    if let Cpu::Mhz(mhz) = task.resources.cpu {
-        set("NOMAD_CPU_LIMIT", mhz.to_string());
-    }
+    let mhz = match task.resources.cpu {
+        Cpu::Mhz(mhz) => u64::from(mhz),
+        // Which processors they are is told when the task starts.
+        Cpu::Cores(count) => crate::node::mhz_of(count),
+    };
+    set("NOMAD_CPU_LIMIT", mhz.to_string());
     ports(instance, &mut all);
     all
 }

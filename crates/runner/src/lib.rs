@@ -12,6 +12,7 @@ pub mod checks;
 pub mod console;
 pub mod control;
 pub mod convert;
+pub mod cores;
 pub mod detached;
 pub mod difference;
 pub mod disk_limit;

@@ -71,6 +71,7 @@ pub fn support() -> Support {
         Feature::Logs,
         Feature::Secret,
         Feature::SecretsMemory,
+        Feature::Cores,
     ])
 }
 

@@ -56,6 +56,11 @@ pub fn total_mhz() -> u64 {
     processors() * mhz_of_one(Path::new("/sys/devices/system/cpu"), &info)
 }
 
+/// What so many of them can do, in MHz.
+pub fn mhz_of(count: u32) -> u64 {
+    u64::from(count) * (total_mhz() / processors().max(1))
+}
+
 /// A processor counts as so many MHz where the kernel does not tell its speed: as a guest, for one.
 const UNKNOWN_MHZ: u64 = 1000;
 

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use bivouac_driver::engine::Places;
 use bivouac_driver::fingerprint::{Evidence, ShimCheck};
 use bivouac_runner::overview::{self, FindError};
-use bivouac_runner::{gc, registry, volumes};
+use bivouac_runner::{cores, gc, registry, volumes};
 use std::path::Path;
 
 pub(super) fn inspect(cli: &Cli, inspect: &Inspect) -> Result<u8> {
@@ -27,9 +27,12 @@ pub(super) fn inspect(cli: &Cli, inspect: &Inspect) -> Result<u8> {
     }
     let machine = machine(configuration(cli).as_deref())?;
     let outcome = load(Path::new(&inspect.what), &inspect.variables)?;
+    let mut planned = Vec::new();
     for allocation in registry::allocations(&outcome, &home, &inspect.volume, &machine, None)? {
         for (index, task) in allocation.tasks.iter().enumerate() {
-            let rehearsed = engine.rehearse(&machine.operator, &allocation.request(index)?)?;
+            let mut request = allocation.request(index)?;
+            cores::rehearse(&engine, task.order.cores, &mut planned, &mut request)?;
+            let rehearsed = engine.rehearse(&machine.operator, &request)?;
             let survey = bivouac_sandbox::survey::Survey::for_rehearsal(&rehearsed.sandbox)?;
             let plan =
                 bivouac_sandbox::plan::Plan::for_sandbox(&rehearsed.sandbox, &survey, engine.features())?;

@@ -4,7 +4,7 @@ use super::placed::{self, Placed};
 use super::{EngineError, disk, session_process};
 use crate::request::{StopRule, TaskRequest};
 use crate::task::Task;
-use bivouac_cgroup::Saved;
+use bivouac_cgroup::{CpuSet, Saved};
 use bivouac_sandbox::model::Process;
 use bivouac_shim::process::{ProcessId, boot_id};
 use bivouac_shim::status::Status;
@@ -61,6 +61,9 @@ pub struct Record {
     /// How it is asked to end.
     #[serde(default)]
     pub stop: StopRule,
+    /// Processors that are its own while it runs.
+    #[serde(default)]
+    pub cores: Option<CpuSet>,
     /// Where files were put below the chroot environment.
     #[serde(default)]
     pub(super) placed: Vec<Placed>,
@@ -76,6 +79,8 @@ impl Record {
             boot_id: boot_id().map_err(disk::failed("read", path))?,
             cgroup: task.cgroup.saved(),
             stop: request.stop,
+            // What is no set of processors has been refused before.
+            cores: request.resources.cores.parse().ok(),
             placed: placed::of(task, &request.directories.task),
             process: task.sandbox.process.clone(),
         })

@@ -248,6 +248,7 @@ fn order(
         env: names.env.clone().into_iter().collect(),
         user: task.user.as_ref().map(interpolated).unwrap_or_default(),
         resources: resources(task),
+        cores: cores(task),
         network: network(group, instance.alloc_id)?,
         hostname: hostname.transpose().map_err(PlanError::other)?,
         dns: group.network.dns.as_ref().map(|dns| Dns {
@@ -308,12 +309,11 @@ fn wiring(group: &Group, ports: &BTreeMap<String, HostPort>) -> Wiring {
 fn resources(task: &Task) -> Resources {
     let asked = &task.resources;
     let secrets = asked.secrets_mb.unwrap_or(0);
-    let (cpu_mhz, cores) = match asked.cpu {
-        Cpu::Mhz(mhz) => (u64::from(mhz), String::new()),
-        Cpu::Cores(count) => (0, if count > 0 { format!("0-{}", count - 1) } else { String::new() }),
-    };
     Resources {
-        cpu_mhz,
+        cpu_mhz: match asked.cpu {
+            Cpu::Mhz(mhz) => u64::from(mhz),
+            Cpu::Cores(count) => crate::node::mhz_of(count),
+        },
         total_mhz: crate::node::total_mhz(),
         memory_mib: Some(asked.memory_mb.saturating_add(secrets)),
         memory_max: match asked.memory_max {
@@ -321,8 +321,14 @@ fn resources(task: &Task) -> Resources {
             MemoryMax::Mb(mib) => resources::MemoryMax::Mib(mib.saturating_add(secrets)),
             MemoryMax::Unlimited => resources::MemoryMax::Unlimited,
         },
-        cores,
         ..Resources::default()
+    }
+}
+
+fn cores(task: &Task) -> u32 {
+    match task.resources.cpu {
+        Cpu::Mhz(_) => 0,
+        Cpu::Cores(count) => count,
     }
 }
 

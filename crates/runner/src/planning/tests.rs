@@ -121,6 +121,15 @@ fn w58_the_environment_holds_what_nomad_tells_a_task() {
     assert_eq!(env(&planned[0]), BTreeMap::from(expected));
 }
 
+#[test]
+fn processors_are_counted_in_the_plan_and_chosen_at_the_start() {
+    let order = planned_job("", "resources {\n cores = 2\n}")[0].tasks[0].order.clone();
+    assert_eq!((order.cores, order.resources.cores.as_str()), (2, ""));
+    let mhz = crate::node::mhz_of(2);
+    assert_eq!(order.resources.cpu_mhz, mhz, "a weight as of so many");
+    assert!(order.env.contains(&("NOMAD_CPU_LIMIT".to_owned(), mhz.to_string())), "{:?}", order.env);
+}
+
 /// Covers: W29
 #[test]
 fn w29_volumes_by_instance_read_only_where_anybody_says_so() {

@@ -38,6 +38,9 @@ pub enum StartError {
     /// Its network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// Processors for it alone.
+    #[error(transparent)]
+    Cores(#[from] crate::cores::CoresError),
     /// Pipes, log files and copies of descriptors.
     #[error("cannot set up its streams: {0}")]
     Streams(#[from] std::io::Error),

@@ -1,6 +1,7 @@
 //! What a supervisor does to tasks: starts them, stops them, takes their ends, finds them again.
 
 use super::{Life, Outputs, StartError, Supervisor};
+use crate::cores;
 use crate::events::{Happening, Kind};
 use crate::lifecycle::{Input, Stage};
 use crate::network::{self, NetworkError};
@@ -96,7 +97,7 @@ impl Supervisor<'_> {
         match self.begin_inputs(task, outputs) {
             None => Some(self.launch(task, outputs)),
             Some(Ok(())) => None,
-            Some(Err(error)) => Some(self.never_starts(task, error, outputs)),
+            Some(Err(error)) => Some(self.does_not_start(task, error, Ended::NeverStarts, outputs)),
         }
     }
 
@@ -108,14 +109,26 @@ impl Supervisor<'_> {
                 self.failure = self.failure.take().filter(|(failed, _)| *failed != task);
                 Input::Started(task)
             }
-            Err(error) => self.never_starts(task, error, outputs),
+            Err(error) => {
+                let has_run = self.state.tasks.get(task).is_some_and(|state| state.started.is_some());
+                // Between two runs others may take its processors, and give them back.
+                let again = has_run && matches!(error, StartError::Cores(_));
+                let ended = if again { Ended::NotStarted } else { Ended::NeverStarts };
+                self.does_not_start(task, error, ended, outputs)
+            }
         }
     }
 
-    fn never_starts(&mut self, task: usize, error: StartError, outputs: &mut dyn Outputs) -> Input {
+    fn does_not_start(
+        &mut self,
+        task: usize,
+        error: StartError,
+        ended: Ended,
+        outputs: &mut dyn Outputs,
+    ) -> Input {
         self.tell(task, &Happening::DriverFailure(error.to_string()), outputs);
         self.failed_to_start(task, error);
-        Input::NotStarted(task, Ended::NeverStarts)
+        Input::NotStarted(task, ended)
     }
 
     pub(super) fn failed_to_start(&mut self, task: usize, error: StartError) {
@@ -168,6 +181,8 @@ impl Supervisor<'_> {
         }
         // What an earlier supervisor may have left half done.
         self.engine.destroy(&request.id, Leftovers::Kill)?;
+        let wanted = allocation.tasks.get(index).map_or(0, |planned| planned.order.cores);
+        let turn = cores::choose(self.engine, wanted, &mut request)?;
         let task = self.engine.prepare(self.operator, &request)?;
         let streams = outputs.streams(allocation, index)?;
         let gone = match self.plan.face {
@@ -175,6 +190,7 @@ impl Supervisor<'_> {
             Face::Detached => StarterGone::Keep,
         };
         let mut started = self.engine.start(&request, &task, streams, gone)?;
+        drop(turn);
         let values = self.values(index);
         for note in &mut started.notes {
             *note = values.redact(note);

@@ -304,9 +304,30 @@ fn put(directory: BorrowedFd<'_>, temporary: &CStr, name: &CStr, shown: &Path) -
     })
 }
 
+/// Removes files of [`replace`] whose writer has died from one directory. For whoever knows that nobody else is writing
+/// there; what has another name, and what is no file, is left alone.
+///
+/// # Errors
+/// [`DepositError`].
+pub fn sweep(directory: BorrowedFd<'_>, shown: &Path) -> Result<(), DepositError> {
+    for name in names(directory, shown)? {
+        let digits = name.to_bytes().strip_prefix(TEMPORARY.as_bytes()).unwrap_or_default();
+        if digits.len() == 2 * RANDOM && digits.iter().all(u8::is_ascii_hexdigit) {
+            match rustix::fs::unlinkat(directory, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                Err(errno) => return Err(failed("remove", &name_of(shown, &name), errno)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many bytes of chance are in a name of what is on its way.
+const RANDOM: usize = 12;
+
 /// A name that nobody guesses.
 pub(crate) fn temporary_name() -> CString {
-    let mut bytes = [0_u8; 12];
+    let mut bytes = [0_u8; RANDOM];
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     CString::new(format!("{TEMPORARY}{hex}")).unwrap_or_default()

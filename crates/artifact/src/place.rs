@@ -180,6 +180,23 @@ pub fn make_directories(
     Ok(current)
 }
 
+/// Opens the directory at `names` below `root` if it is there. No link is followed.
+///
+/// # Errors
+/// [`PathError`]; `ELOOP` where a link stands in the way.
+pub fn open_directories(
+    root: BorrowedFd<'_>,
+    shown: &Path,
+    names: &[String],
+) -> Result<Option<OwnedFd>, PathError> {
+    let path = if names.is_empty() { ".".to_owned() } else { names.join("/") };
+    match openat2(root, path.as_str(), DIRECTORY, Mode::empty(), BENEATH) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(PathError { what: "open", path: shown.join(path), errno }),
+    }
+}
+
 /// Whom files belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {

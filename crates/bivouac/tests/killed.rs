@@ -318,9 +318,13 @@ fn a_supervisor_killed_while_it_unpacks_is_followed_by_another() {
 fn a_supervisor_killed_while_it_renders_is_followed_by_another() {
     let Some(bivouac) = Bivouac::new("sup-renders") else { return };
     let mut run = Begun::new(&bivouac, &["-d"], &rendering());
+    // As one leaves it that is killed between writing and putting in place.
+    let left = run.directory().join("t/local").join(".bivouac-0123456789abcdef01234567");
     for worked in [0, 1, 10] {
         let pid = run.renderer(worked, 0);
+        std::fs::write(&left, "half a pa").unwrap();
         supervisor_dies(&run, &[pid]);
+        wait_for("its half to go", || (!left.exists()).then_some(()));
     }
     run.ends_well("made\n");
 }

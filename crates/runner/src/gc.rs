@@ -8,7 +8,7 @@
 use crate::allocation::{PlanError, SECRETS, is_ours};
 use crate::overview::{Entry, all};
 use crate::state::{Face, Home, Keep, OnBoot, StateError};
-use crate::{disks, network, registry};
+use crate::{disks, inputs, network, registry};
 use bivouac_driver::engine::{Engine, EngineError, Leftovers, Standing};
 use bivouac_shim::recover::RecoverError;
 use std::path::Path;
@@ -70,7 +70,7 @@ pub fn collect(engine: &Engine, home: &Home) -> Result<Collected, GcError> {
             Err(error) => collected.kept.push((keep.id().to_owned(), error.to_string())),
         }
     }
-    bivouac_artifact::cache::sweep(&crate::inputs::cache(home.path()), SETTLED);
+    bivouac_artifact::cache::sweep(&inputs::cache(home.path()), SETTLED);
     runs(engine, home, &mut collected)?;
     jobs(home, &mut collected)?;
     Ok(collected)
@@ -135,6 +135,8 @@ fn allocation(engine: &Engine, home: &Home, entry: &Entry) -> Result<Done, PlanE
     if let Some(attached) = &entry.state.network {
         network::tear_down(attached, &plan.network).map_err(PlanError::other)?;
     }
+    // A sticky disk goes to the next run.
+    inputs::clear(&plan.allocation);
     disks::put_back(home, &plan.allocation)?;
     plan.allocation.remove_directories()?;
     entry.keep.remove().map_err(PlanError::other)?;

@@ -1,9 +1,9 @@
 //! What a task gets before it starts: artifacts fetched, templates rendered; and what follows when a template
 //! changes.
 
-use crate::allocation::PlanError;
+use crate::allocation::{Allocation, PlanError};
 use crate::secrets::Values;
-use crate::template::deliver::deliver;
+use crate::template::deliver::{self, deliver};
 use crate::template::render::{Program, read_file, render};
 use crate::template::watch::Watches;
 use crate::template::{Missing, Order, environment, helper};
@@ -140,11 +140,20 @@ impl Inputs {
     }
 }
 
-/// Removes what is half fetched or half unpacked in an allocation's directory. For whoever takes the allocation over:
-/// those who worked there have died with the supervisor before.
-pub(crate) fn clear(allocation: &Path) {
+/// Removes what is half fetched, half unpacked or half written in an allocation's directories. For whoever takes the
+/// allocation over: those who worked there have died with the supervisor before.
+pub(crate) fn clear(allocation: &Allocation) {
     // What stays goes with the allocation.
-    let _ = std::fs::remove_dir_all(allocation.join(STAGING));
+    let _ = std::fs::remove_dir_all(allocation.directory.join(STAGING));
+    for planned in &allocation.tasks {
+        let name = &planned.member.name;
+        let secrets = allocation.secrets.join(name);
+        let setting =
+            Setting::of(&allocation.directory, name, &secrets, &allocation.state_dir, BTreeMap::new());
+        for template in &planned.inputs.templates {
+            let _ = deliver::clear(&setting.roots, &template.destination);
+        }
+    }
 }
 
 /// The kept artifacts of a state directory.

@@ -210,8 +210,8 @@ impl<'a> Supervisor<'a> {
         // Before anything runs: should we be killed at any later moment, others know of it. Nobody was promised
         // anything yet that would have to survive the machine.
         self.save_with(Care::Cached, outputs);
-        if self.plan.allocation.tasks.iter().any(|task| !task.inputs.artifacts.is_empty()) {
-            crate::inputs::clear(&self.plan.allocation.directory);
+        if self.plan.allocation.tasks.iter().any(|task| !task.inputs.is_empty()) {
+            crate::inputs::clear(&self.plan.allocation);
         }
         let mut inputs = Vec::new();
         for task in 0..self.lives.len() {

@@ -2,7 +2,7 @@
 //! the task has put there is replaced, one on the way refuses.
 
 use bivouac_artifact::deposit;
-use bivouac_artifact::place::{Owner, Place, Roots, make_directories, open_root};
+use bivouac_artifact::place::{Owner, Place, Roots, make_directories, open_directories, open_root};
 use rustix::fd::AsFd;
 use std::ffi::CString;
 use std::io::Write;
@@ -25,4 +25,21 @@ pub fn deliver(roots: &Roots, path: &str, text: &str, mode: u32, owner: Owner) -
         file.write_all(text.as_bytes())
     })
     .map_err(|error| error.to_string())
+}
+
+/// Removes what a writer that was killed has left beside a path as the task names it. For whoever takes the task over:
+/// nobody writes there then.
+///
+/// # Errors
+/// Why not, in a sentence.
+pub fn clear(roots: &Roots, path: &str) -> Result<(), String> {
+    let place = Place::resolve(path).map_err(|error| error.to_string())?;
+    let Some((_, parents)) = place.names.split_last() else { return Ok(()) };
+    let root_path = roots.path(place.root);
+    let root = open_root(root_path).map_err(|error| error.to_string())?;
+    let shown = root_path.join(parents.join("/"));
+    match open_directories(root.as_fd(), root_path, parents).map_err(|error| error.to_string())? {
+        Some(directory) => deposit::sweep(directory.as_fd(), &shown).map_err(|error| error.to_string()),
+        None => Ok(()),
+    }
 }

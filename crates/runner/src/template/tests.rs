@@ -152,6 +152,35 @@ fn links_of_a_task_lead_nowhere_else() {
 }
 
 #[test]
+fn what_a_killed_writer_left_is_removed_and_nothing_else() {
+    let directory = tempfile::Builder::new().prefix("bivouac-test-").tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let roots = Roots { task: path("task"), shared: path("alloc"), secrets: path("secrets") };
+    let (left, hex) = (".bivouac-0123456789abcdef01234567", "0123456789abcdef01234567");
+    std::fs::create_dir_all(path("task/local/in")).unwrap();
+    std::fs::create_dir_all(path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(path("elsewhere"), path("task/local/way")).unwrap();
+    let kept = [
+        "task/local/in/.bivouac-copy-f".to_owned(),
+        "task/local/in/.bivouac-new".to_owned(),
+        format!("task/local/in/.bivouac-{hex}8"),
+        format!("task/local/in/{hex}"),
+        format!("elsewhere/{left}"),
+    ];
+    kept.iter().for_each(|name| std::fs::write(path(name), "x").unwrap());
+    std::fs::write(path("task/local/in").join(left), "half a te").unwrap();
+    deliver::clear(&roots, "local/in/page").unwrap();
+    assert!(!path("task/local/in").join(left).exists());
+    assert!(deliver::clear(&roots, "local/way/page").is_err(), "no link is followed");
+    deliver::clear(&roots, "local/none/page").unwrap();
+    assert!(deliver::clear(&roots, "../../elsewhere/page").is_err());
+    assert!(kept.iter().all(|name| path(name).exists()));
+    std::fs::create_dir(path("task/local/in").join(left)).unwrap();
+    deliver::clear(&roots, "local/in/page").unwrap();
+    assert!(path("task/local/in").join(left).exists(), "a directory is none of ours");
+}
+
+#[test]
 fn changes_are_told_and_nothing_else() {
     let directory = tempfile::Builder::new().prefix("bivouac-test-").tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);

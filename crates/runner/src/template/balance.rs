@@ -40,7 +40,7 @@ pub fn check(text: &str, left: &str, right: &str) -> Result<(), String> {
 }
 
 /// The content of an action, up to the closing delimiter outside of quotes and comments, and what is behind it.
-fn action<'a>(text: &'a str, right: &str) -> Option<(&'a str, &'a str)> {
+pub(super) fn action<'a>(text: &'a str, right: &str) -> Option<(&'a str, &'a str)> {
     let start = text.strip_prefix('-').map_or(text, str::trim_start).trim_start();
     if start.starts_with("/*") {
         let skipped = text.len() - start.len();

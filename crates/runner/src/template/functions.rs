@@ -67,6 +67,7 @@ pub fn all(env: &BTreeMap<String, String>, files: Files) -> FuncMap {
     encodings(&mut map);
     numbers(&mut map);
     lists(&mut map);
+    super::scratch::all(&mut map);
     super::sprig::all(&mut map);
     map
 }

@@ -1,6 +1,6 @@
 //! The process that renders: no files, no network, no programs; it asks its starter for the files it may read.
 
-use super::{Answer, LARGEST, Missing, Order, Said, balance, functions};
+use super::{Answer, LARGEST, Missing, Order, Said, balance, functions, scratch};
 use bivouac_artifact::confine::{self, Directory, Needs, Network, Programs};
 use bivouac_artifact::order::Limits;
 use gotmpl::{MissingKey, Template, Value};
@@ -57,7 +57,8 @@ pub fn evaluate(order: &Order, files: functions::Files) -> Result<String, String
         .delims(&order.left, &order.right)
         .missing_key(missing)
         .funcs(functions::all(&order.env, files));
-    let template = template.parse(&order.text).map_err(|error| error.to_string())?;
+    let text = scratch::as_functions(&order.text, &order.left, &order.right);
+    let template = template.parse(&text).map_err(|error| error.to_string())?;
     let mut out = Capped(Vec::new());
     let data = Value::Map(std::sync::Arc::default());
     template.execute(&mut out, &data).map_err(|error| error.to_string())?;

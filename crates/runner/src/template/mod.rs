@@ -9,6 +9,7 @@ pub mod environment;
 pub mod functions;
 pub mod helper;
 pub mod render;
+mod scratch;
 mod sprig;
 #[cfg(test)]
 mod tests;

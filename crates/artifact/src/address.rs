@@ -58,7 +58,7 @@ pub struct Repository {
     pub depth: Option<u32>,
     /// A private key for ssh, in base64.
     pub ssh_key: Option<String>,
-    /// Name and password for its server that the address does not have.
+    /// Name and password for its server, which the address never has.
     #[serde(default)]
     pub login: Option<Login>,
 }
@@ -383,7 +383,17 @@ fn repository(scheme: &str, bare: &str, query: &mut Query) -> Result<Repository,
     let ssh_key = query.take("sshkey").filter(|text| !text.is_empty());
     let left = query.text();
     let question = if left.is_empty() { left } else { format!("?{left}") };
-    Ok(Repository { url: format!("{bare}{question}"), reference, depth, ssh_key, login: None })
+    // What is in git's arguments everybody on the machine can read.
+    let (login, rest) = match authority.rsplit_once('@') {
+        Some((login, host)) if matches!(scheme, "http" | "https") => {
+            (Some(read_login(login)), bare.replacen(&format!("{login}@{host}"), host, 1))
+        }
+        Some((login, _)) if login.contains(':') => {
+            return Err(bad("only http and https take a password (for ssh give the option sshkey)"));
+        }
+        _ => (None, bare.to_owned()),
+    };
+    Ok(Repository { url: format!("{rest}{question}"), reference, depth, ssh_key, login })
 }
 
 fn is_reference(name: &str) -> bool {

@@ -48,6 +48,11 @@ fn repositories_are_found_by_getter_scheme_and_short_hand() {
     assert_eq!(git("github.com/owner/repo//a/b").1.as_deref(), Some("a/b"));
     assert_eq!(git("git@host.example:team/x.git?ref=main").0.url, "ssh://git@host.example/team/x.git");
     assert_eq!(git("git://h/x").0.url, "git://h/x");
+    let repository = git("git::https://jo%40e:s%3Acret@h:8443/a@b/x.git//sub?ref=v1").0;
+    assert_eq!(repository.url, "https://h:8443/a@b/x.git", "no login stays in it");
+    assert_eq!(repository.login, Some(Login { user: "jo@e".to_owned(), password: "s:cret".to_owned() }));
+    let token = git("git::https://t0ken@h/x").0;
+    assert_eq!((token.url.as_str(), token.login.unwrap().user.as_str()), ("https://h/x", "t0ken"));
 }
 
 /// Covers: CVE-2024-3817, CVE-2022-26945
@@ -98,6 +103,8 @@ fn hostile_addresses_are_refused() {
         "bucket.s3.amazonaws.com/key",
         "ftp://h/x",
         "git::https://u@-h/x",
+        "git::ssh://u:p@h/x",
+        "git::git://u:p@h/x",
     ] {
         let refused = parse(source);
         assert!(refused.is_err(), "{source:?}: {refused:?}");

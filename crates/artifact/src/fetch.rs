@@ -167,7 +167,7 @@ impl Fetcher {
             Getter::Http(web @ Web { login: None, .. }) if !named => {
                 web.login = crate::netrc::login(&self.environment, &web.url);
             }
-            Getter::Git(repository) if crate::git::asks_for_login(&repository.url) => {
+            Getter::Git(repository) if crate::git::may_ask_for_login(repository) => {
                 repository.login = crate::netrc::login(&self.environment, &repository.url);
             }
             Getter::Http(_) | Getter::Git(_) | Getter::File(_) => {}

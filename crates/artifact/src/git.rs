@@ -1,17 +1,22 @@
 //! Repositories: the git program, with neither the user's nor the system's settings, and no hooks.
+//!
+//! What a login says is in none of git's arguments and variables, which others can read: git's own `credential-store` reads
+//! it from a file in the private directory, and gives it to the one server only.
 
-use crate::address::Repository;
-use crate::helper::TREE;
-use crate::order::{Certificates, Failure, Fetch, Limits};
+mod said;
+
+use crate::address::{Login, Repository};
+use crate::helper::{TREE, Teller};
+use crate::order::{Certificates, Failure, Fetch, Limits, Phase};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use std::io::Read;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use said::{Reached, Said};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// As much of what git says as is kept.
-const MOST_TEXT: u64 = 64 * 1024;
 const KEY: &str = "key";
-const NETRC: &str = ".netrc";
+/// Where `credential-store` looks in its home directory.
+const CREDENTIALS: &str = ".git-credentials";
 /// Settings of every call: only protocols that need no program of the repository's choice, no hooks, no surprises.
 const SETTINGS: [&str; 14] = [
     "protocol.allow=never",
@@ -31,25 +36,34 @@ const SETTINGS: [&str; 14] = [
 ];
 
 /// Clones into `tree`.
-pub(crate) fn clone(repository: &Repository, fetch: &Fetch, limits: &Limits) -> Result<(), Failure> {
+pub(crate) fn clone(
+    repository: &Repository,
+    fetch: &Fetch,
+    limits: &Limits,
+    teller: &mut Teller,
+) -> Result<(), Failure> {
     end_with_starter()
         .map_err(|error| Failure::never(format!("cannot watch the process that asked for this: {error}")))?;
     if let Some(key) = &repository.ssh_key {
         write_key(key)?;
     }
     if let Some(login) = &repository.login {
-        let text = crate::netrc::entry(&repository.url, login).unwrap_or_default();
-        write_private(NETRC, text.as_bytes())
+        write_private(CREDENTIALS, credentials(&repository.url, login).as_bytes())
             .map_err(|error| Failure::never(format!("cannot hand the login to git: {error}")))?;
     }
-    run(&clone_arguments(repository), repository, fetch, limits)?;
+    let mut tell = |reached| match reached {
+        Reached::So(bytes) => teller.progress(Phase::Fetching, bytes, None),
+        Reached::End(bytes) => teller.arrived(Phase::Fetching, bytes),
+    };
+    let mut said = Said::new(&mut tell);
+    run(&clone_arguments(repository), repository, fetch, limits, &mut said)?;
     if let Some(commit) = repository.reference.as_deref().filter(|name| is_commit(name)) {
         let words = ["-C", TREE, "checkout", "--quiet", "--detach", commit, "--"];
-        run(&words.map(str::to_owned), repository, fetch, limits)?;
+        run(&words.map(str::to_owned), repository, fetch, limits, &mut said)?;
     }
     if Path::new(TREE).join(".gitmodules").symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-        let words = ["-C", TREE, "submodule", "--quiet", "update", "--init", "--recursive"];
-        run(&words.map(str::to_owned), repository, fetch, limits)?;
+        let words = ["-C", TREE, "submodule", "update", "--progress", "--init", "--recursive"];
+        run(&words.map(str::to_owned), repository, fetch, limits, &mut said)?;
     }
     Ok(())
 }
@@ -72,14 +86,22 @@ fn is_commit(name: &str) -> bool {
     (7..=40).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a repository lies on a web server, and its address has no login.
-pub(crate) fn asks_for_login(url: &str) -> bool {
-    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    rest.is_some_and(|rest| !rest.split(['/', '?', '#']).next().unwrap_or_default().contains('@'))
+/// Whether a repository lies on a web server, and no login for that is known yet.
+pub(crate) fn may_ask_for_login(repository: &Repository) -> bool {
+    let web = ["https://", "http://"].iter().any(|scheme| repository.url.starts_with(scheme));
+    web && repository.login.is_none()
+}
+
+/// What git's `credential-store` reads: a login for every path of one server.
+fn credentials(url: &str, login: &Login) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let server = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    format!("{scheme}://{}:{}@{server}\n", encoded(&login.user), encoded(&login.password))
 }
 
 fn clone_arguments(repository: &Repository) -> Vec<String> {
-    let mut words = ["clone", "--quiet", "--template="].map(str::to_owned).to_vec();
+    let mut words = ["clone", "--progress", "--template="].map(str::to_owned).to_vec();
     match repository.reference.as_deref() {
         // Servers give commits by number only as part of a history.
         Some(name) if is_commit(name) => words.push("--no-checkout".to_owned()),
@@ -112,7 +134,13 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok()
 }
 
-fn run(words: &[String], repository: &Repository, fetch: &Fetch, limits: &Limits) -> Result<(), Failure> {
+fn run(
+    words: &[String],
+    repository: &Repository,
+    fetch: &Fetch,
+    limits: &Limits,
+    said: &mut Said<'_>,
+) -> Result<(), Failure> {
     let shown = crate::address::without_secrets(&repository.url);
     let mut command = Command::new("git");
     for setting in SETTINGS {
@@ -128,6 +156,11 @@ fn run(words: &[String], repository: &Repository, fetch: &Fetch, limits: &Limits
         "-c",
         &format!("http.lowSpeedLimit={}", limits.least_rate),
     ]);
+    if repository.login.is_some() {
+        let directory = std::env::current_dir()
+            .map_err(|error| Failure::never(format!("cannot name the private directory: {error}")))?;
+        command.args(["-c", "credential.helper=store"]).env("HOME", directory);
+    }
     command
         .args(words)
         .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -139,13 +172,6 @@ fn run(words: &[String], repository: &Repository, fetch: &Fetch, limits: &Limits
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    if repository.login.is_some() {
-        // There the library that git fetches with looks for a login; it gives it to that one server only. In the
-        // arguments everybody on the machine could read it.
-        let directory = std::env::current_dir()
-            .map_err(|error| Failure::never(format!("cannot name the private directory: {error}")))?;
-        command.env("HOME", directory);
-    }
     if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
         command.env("GIT_SSL_CAINFO", file);
     }
@@ -153,14 +179,7 @@ fn run(words: &[String], repository: &Repository, fetch: &Fetch, limits: &Limits
         std::io::ErrorKind::NotFound => Failure::never("git is not installed (the package is called git)"),
         _ => Failure::never(format!("cannot start git: {error}")),
     })?;
-    let mut text = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        let mut bytes = Vec::new();
-        let mut stderr = stderr;
-        let _ = (&mut stderr).take(MOST_TEXT).read_to_end(&mut bytes);
-        let _ = std::io::copy(&mut stderr, &mut std::io::sink());
-        text = String::from_utf8_lossy(&bytes).into_owned();
-    }
+    let text = child.stderr.take().map(|stderr| said.follow(stderr)).unwrap_or_default();
     let status = child.wait().map_err(|error| Failure::never(format!("cannot wait for git: {error}")))?;
     if status.success() {
         return Ok(());
@@ -208,11 +227,14 @@ mod tests {
             login: None,
         };
         let words = |repository: &Repository| clone_arguments(repository).join(" ");
-        assert_eq!(words(&repository), "clone --quiet --template= --depth=1 -- https://h/x tree");
+        assert_eq!(words(&repository), "clone --progress --template= --depth=1 -- https://h/x tree");
         repository.reference = Some("v1".to_owned());
-        assert_eq!(words(&repository), "clone --quiet --template= --branch=v1 --depth=1 -- https://h/x tree");
+        assert_eq!(
+            words(&repository),
+            "clone --progress --template= --branch=v1 --depth=1 -- https://h/x tree"
+        );
         repository.reference = Some("0123abc".to_owned());
-        assert_eq!(words(&repository), "clone --quiet --template= --no-checkout -- https://h/x tree");
+        assert_eq!(words(&repository), "clone --progress --template= --no-checkout -- https://h/x tree");
     }
 
     #[test]
@@ -226,13 +248,25 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_asked_for_where_the_address_has_none() {
-        for url in ["https://h/x", "http://h:80/a@b", "https://h"] {
-            assert!(asks_for_login(url), "{url}");
-        }
-        for url in ["https://joe@h/x", "https://u:p@h/x", "ssh://git@h/x", "ssh://h/x", "git://h/x"] {
-            assert!(!asks_for_login(url), "{url}");
-        }
+    fn a_login_is_asked_for_where_there_is_none() {
+        let repository = |url: &str, login| Repository {
+            url: url.to_owned(),
+            reference: None,
+            depth: None,
+            ssh_key: None,
+            login,
+        };
+        let login = Login { user: "joe".to_owned(), password: String::new() };
+        assert!(may_ask_for_login(&repository("http://h:80/a@b", None)));
+        assert!(!may_ask_for_login(&repository("https://h/x", Some(login))));
+        assert!(!may_ask_for_login(&repository("ssh://git@h/x", None)));
+    }
+
+    #[test]
+    fn a_login_is_one_line_whatever_it_holds() {
+        let login = Login { user: "j@e".to_owned(), password: "s/3:c r\n'\u{e4}".to_owned() };
+        let text = credentials("https://h.example:8443/x?y@z", &login);
+        assert_eq!(text, "https://j%40e:s%2F3%3Ac%20r%0A%27%C3%A4@h.example:8443\n");
     }
 
     #[test]

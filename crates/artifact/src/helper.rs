@@ -63,7 +63,7 @@ fn work(teller: &mut Teller) -> Result<(), Failure> {
             }
             match &fetch.getter {
                 Getter::Http(web) => crate::http::download(web, fetch, &order.limits, teller),
-                Getter::Git(repository) => crate::git::clone(repository, fetch, &order.limits),
+                Getter::Git(repository) => crate::git::clone(repository, fetch, &order.limits, teller),
                 Getter::File(path) => crate::local::copy(path, &order.limits, teller),
             }
         }
@@ -107,6 +107,11 @@ impl Teller {
             self.last = Some(Instant::now());
             self.tell(&Report::Progress(Progress { phase, bytes, total }));
         }
+    }
+
+    /// Says how far something is that is over: that is left out for no pause.
+    pub(crate) fn arrived(&mut self, phase: Phase, bytes: u64) {
+        self.tell(&Report::Progress(Progress { phase, bytes, total: None }));
     }
 
     fn tell(&mut self, report: &Report) {

@@ -26,12 +26,6 @@ pub(crate) fn login(environment: &[(OsString, OsString)], url: &str) -> Option<L
     find(&text, uri.host()?)
 }
 
-/// What a file says that has this login for the host of a URL, and nothing else.
-pub(crate) fn entry(url: &str, login: &Login) -> Option<String> {
-    let uri: ureq::http::Uri = url.parse().ok()?;
-    Some(format!("machine {} login {} password {}\n", uri.host()?, login.user, login.password))
-}
-
 /// The first entry of the host, else the default one.
 fn find(text: &str, host: &str) -> Option<Login> {
     let (mut entry, mut fits) = (Login { user: String::new(), password: String::new() }, false);

@@ -185,9 +185,21 @@ fn a_login_comes_from_netrc_and_is_in_no_argument_and_no_message() {
     assert!(!rig.local(".netrc").exists());
     let started = std::fs::read_to_string(directory.path().join("started")).unwrap();
     assert!(started.contains("clone") && !started.contains("s3cret"), "{started}");
+    // A login of the address goes the same way, and does not stay in what is cloned.
+    std::fs::remove_file(directory.path().join("started")).unwrap();
+    let mut own = artifact(format!("git::http://joe:s3cret@127.0.0.1:{port}/.git"));
+    own.destination = "local/own".to_owned();
+    rig.fetch(&own).unwrap();
+    assert_eq!(rig.read("own/f"), b"behind a login");
+    let config = rig.read("own/.git/config");
+    assert!(!String::from_utf8(config).unwrap().contains("s3cret"));
+    assert!(!rig.local("own/.git-credentials").exists());
+    let started = std::fs::read_to_string(directory.path().join("started")).unwrap();
+    assert!(started.contains("clone") && !started.contains("s3cret"), "{started}");
     // The address's own login wins, and no message shows either.
     let own = artifact(format!("git::http://eve:wr0ng@127.0.0.1:{port}/.git"));
     let error = rig.fetch(&own).unwrap_err();
+    assert!(error.to_string().contains("Authentication failed"), "{error}");
     let text = format!("{error} {error:?}");
     assert!(!text.contains("wr0ng") && !text.contains("s3cret"), "{text}");
     let asked = std::fs::read_to_string(directory.path().join("asked")).unwrap();
@@ -196,4 +208,25 @@ fn a_login_comes_from_netrc_and_is_in_no_argument_and_no_message() {
     std::fs::write(&netrc, "machine 127.0.0.1 login joe password n0tit\n").unwrap();
     let error = rig.fetch(&artifact(format!("git::http://127.0.0.1:{port}/.git"))).unwrap_err();
     assert!(!format!("{error} {error:?}").contains("n0tit"), "{error}");
+}
+
+/// What git receives is told as it comes, and at its end.
+#[test]
+fn how_far_a_clone_is_is_told() {
+    let daemon = Daemon::new();
+    let path = daemon.repository("x");
+    let mut bytes = vec![0_u8; 2 << 20];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).unwrap();
+    std::fs::write(path.join("random"), &bytes).unwrap();
+    commit(&path, "f", "x");
+    let rig = Rig::new();
+    let mut told = Vec::new();
+    rig.watched(&artifact(daemon.url("x")), &mut |progress| {
+        told.extend(progress);
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(told.iter().all(|told| told.phase == bivouac_artifact::order::Phase::Fetching), "{told:?}");
+    let most = told.iter().map(|told| told.bytes).max().unwrap();
+    assert!((2 << 20..3 << 20).contains(&most), "{told:?}");
 }

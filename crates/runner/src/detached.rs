@@ -84,12 +84,19 @@ pub fn prepare(home: &Home, allocation: &Allocation, terms: Terms<'_>) -> Result
         Ok(allocation.plant()?)
     });
     if let Err(error) = made {
-        // The first failure is what counts.
-        let _ = allocation.remove_directories();
-        let _ = keep.remove();
+        forget(home, allocation);
         return Err(error);
     }
     Ok(keep)
+}
+
+/// Removes an allocation that nobody will supervise; its sticky disk goes back first. What cannot be removed stays for gc:
+/// the failure before is what counts.
+pub(crate) fn forget(home: &Home, allocation: &Allocation) {
+    let removed = disks::put_back(home, allocation).and_then(|()| allocation.remove_directories());
+    if removed.is_ok() {
+        let _ = home.keep(&allocation.id).remove();
+    }
 }
 
 /// Starts a supervisor for a prepared allocation and waits until its tasks run; how that went.
@@ -332,5 +339,38 @@ impl Outputs for Files {
         let (kind, text) = happening.told();
         let report = Report::new(Level::Note, text).about("task", label).about("event", kind.as_str());
         let _ = writeln!(std::io::stderr(), "{}", report.line(self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allocation::Disk;
+    use crate::allocation::tests::sample;
+
+    #[test]
+    fn a_start_that_fails_gives_the_disk_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let mut allocation = sample(&home, "one");
+        allocation.disk = Disk::Sticky;
+        let kept = home.disks().join(&allocation.name).join("t/local");
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::write(kept.join("precious"), "the user's").unwrap();
+        // What an earlier run left there is in the way of a payload.
+        std::os::unix::fs::symlink("/etc", kept.join("in")).unwrap();
+        let planted = crate::allocation::Planted { path: "local/in/x".into(), bytes: b"payload".to_vec() };
+        allocation.tasks[0].planted.push(planted);
+        let network = Settings::default();
+        let terms = Terms { on_boot: OnBoot::Forget, config: None, submission: None, network: &network };
+        let error = prepare(&home, &allocation, terms).unwrap_err().to_string();
+        assert!(error.contains("local/in"), "{error}");
+        assert_eq!(std::fs::read_to_string(kept.join("precious")).unwrap(), "the user's");
+        assert!(!allocation.directory.exists() && !home.keep("one").path().exists(), "nothing else is left");
+        allocation.tasks[0].planted.clear();
+        prepare(&home, &allocation, terms).unwrap();
+        assert!(allocation.directory.join("t/local/precious").exists());
+        forget(&home, &allocation);
+        assert!(kept.join("precious").exists());
     }
 }

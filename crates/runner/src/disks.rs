@@ -23,10 +23,16 @@ pub fn take(home: &Home, allocation: &Allocation) -> Result<(), PlanError> {
             rename(&kept, &live)?;
         }
     }
-    Ok(())
+    let taken = marker(home, allocation);
+    std::fs::write(&taken, "").map_err(|error| PlanError::other(failed("make", &taken)(error)))
 }
 
-/// Moves what an allocation that is over leaves to the next.
+/// Stands for a disk that this allocation has got, where no task's name can be: beside its plan.
+fn marker(home: &Home, allocation: &Allocation) -> PathBuf {
+    home.keep(&allocation.id).path().join("disk-taken")
+}
+
+/// Moves what an allocation that is over leaves to the next. One that ended before it got the disk leaves what is kept.
 ///
 /// # Errors
 /// What the disk answered, with the path.
@@ -34,8 +40,9 @@ pub fn put_back(home: &Home, allocation: &Allocation) -> Result<(), PlanError> {
     if allocation.disk == Disk::Ephemeral {
         return Ok(());
     }
+    let taken = marker(home, allocation).exists();
     for (kept, live) in parts(home, allocation) {
-        if !is_directory(&live) {
+        if !is_directory(&live) || (!taken && is_directory(&kept)) {
             continue;
         }
         if let Some(parent) = kept.parent() {
@@ -105,6 +112,7 @@ mod tests {
             let mut allocation = sample(&home, id);
             allocation.disk = Disk::Sticky;
             allocation.make_directories().unwrap();
+            drop(home.keep(id).make().unwrap());
             take(&home, &allocation).unwrap();
             allocation
         };
@@ -119,6 +127,26 @@ mod tests {
         assert_eq!(read("alloc/data/a").as_deref(), Some("shared"));
         assert_eq!(read("t/local/b").as_deref(), Some("own"));
         assert_eq!(read("t/c"), None);
+    }
+
+    #[test]
+    fn a_run_that_ended_before_it_had_the_disk_leaves_what_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let mut allocation = sample(&home, "x");
+        allocation.disk = Disk::Sticky;
+        let kept = home.disks().join(&allocation.name).join("t/local");
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::write(kept.join("precious"), "the user's").unwrap();
+        // Its directories are made, and empty.
+        allocation.make_directories().unwrap();
+        put_back(&home, &allocation).unwrap();
+        assert_eq!(std::fs::read_to_string(kept.join("precious")).unwrap(), "the user's");
+        // On the way: one part is taken, the others are not.
+        std::fs::remove_dir(allocation.directory.join("t/local")).unwrap();
+        std::fs::rename(&kept, allocation.directory.join("t/local")).unwrap();
+        put_back(&home, &allocation).unwrap();
+        assert_eq!(std::fs::read_to_string(kept.join("precious")).unwrap(), "the user's");
     }
 
     #[test]

@@ -219,9 +219,11 @@ fn clean_up(home: &Home, allocation: &Allocation, show: Show, directory: Directo
     if directory == Directory::Kept {
         return;
     }
-    let removed = disks::put_back(home, allocation).and_then(|()| allocation.remove_directories());
-    let forgotten = home.keep(&allocation.id).remove().map_err(PlanError::other);
-    for error in [removed, forgotten].into_iter().filter_map(Result::err) {
+    let removed = disks::put_back(home, allocation)
+        .and_then(|()| allocation.remove_directories())
+        .and_then(|()| home.keep(&allocation.id).remove().map_err(PlanError::other));
+    // What could not be removed stays known, for gc.
+    if let Err(error) = removed {
         remark(show.remarks, &Report::new(Level::Warning, error.to_string()));
     }
 }

@@ -159,7 +159,7 @@ fn what_a_killed_writer_left_is_removed_and_nothing_else() {
     let (left, hex) = (".bivouac-0123456789abcdef01234567", "0123456789abcdef01234567");
     std::fs::create_dir_all(path("task/local/in")).unwrap();
     std::fs::create_dir_all(path("elsewhere")).unwrap();
-    std::os::unix::fs::symlink(path("elsewhere"), path("task/local/way")).unwrap();
+    symlink(path("elsewhere"), path("task/local/way")).unwrap();
     let kept = [
         "task/local/in/.bivouac-copy-f".to_owned(),
         "task/local/in/.bivouac-new".to_owned(),

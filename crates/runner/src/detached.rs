@@ -105,7 +105,8 @@ pub(crate) fn forget(home: &Home, allocation: &Allocation) {
 /// [`RunError::Kernel`] when there is no such process.
 pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
     let reader = begin(engine, home, keep, "supervise")?;
-    // Meanwhile: nobody is told of an allocation that a loss of power would take away.
+    // Meanwhile, since somebody waits: nobody is told of an allocation that a loss of power would take away. By the time
+    // that is known to fail its tasks may run, so they are stopped.
     let synced = keep.sync_plan();
     let answer = listen(reader, keep);
     if let Err(error) = synced {
@@ -125,10 +126,11 @@ pub fn launch_scheduler(engine: &Engine, home: &Home, keep: &Keep) -> Result<Ans
     Ok(listen(begin(engine, home, keep, "schedule")?, keep))
 }
 
-/// Starts a supervisor for a prepared allocation; how that goes stands in its state.
+/// Starts a supervisor for a prepared allocation; how that goes stands in its state. As with [`launch`] nothing runs that a
+/// loss of power would take away; but nobody waits here, so the disk comes first, and there is nothing to stop.
 pub(crate) fn launch_unheard(engine: &Engine, home: &Home, keep: &Keep) -> Result<(), RunError> {
-    start(engine, home, keep, "supervise", null().map_err(failed)?.as_fd())?;
-    Ok(keep.sync_plan()?)
+    keep.sync_plan()?;
+    start(engine, home, keep, "supervise", null().map_err(failed)?.as_fd())
 }
 
 /// Starts ourselves; what comes back is where it answers.

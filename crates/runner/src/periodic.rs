@@ -217,7 +217,14 @@ impl<'a> Scheduler<'a> {
         for allocation in submission.allocations(self.home, self.machine, Some(&payload))? {
             // A scheduler that was killed on the way may have begun.
             match runs.iter().find(|run| run.state.name == allocation.name) {
-                None => self.start(&detached::prepare(self.home, &allocation, terms)?, &allocation)?,
+                None => {
+                    let keep = detached::prepare(self.home, &allocation, terms)?;
+                    if let Err(error) = self.start(&keep, &allocation) {
+                        // It does not come later, when nobody expects it.
+                        detached::forget(self.home, &allocation);
+                        return Err(error);
+                    }
+                }
                 Some(run) if run.is_live() && !run.supervised => self.start(&run.keep, &allocation)?,
                 Some(_) => {}
             }

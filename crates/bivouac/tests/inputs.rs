@@ -173,6 +173,25 @@ fn a_changed_source_signals_runs_a_script_and_restarts() {
     assert_eq!((stdout.as_str(), code), ("now two\n", Some(9)), "{stderr}");
 }
 
+/// Nothing is waited for: a file that another task is to make is made by one that runs before.
+///
+/// Covers: W57
+#[test]
+fn a_template_whose_file_is_missing_fails_at_once_unless_a_task_before_makes_it() {
+    let Some(bivouac) = Bivouac::new("missing-file") else { return };
+    let reads = "config {\n command = \"/bin/cat\"\n args = [\"local/page\"]\n }\n template {\n data = \"{{ file `alloc/data/made` }}\"\n destination = \"local/page\"\n }\n";
+    let path = job(&bivouac, "missing", reads);
+    let (stdout, stderr, code) = bivouac.told(&["run", path.to_str().unwrap()]);
+    assert!(stderr.contains("cannot read \"alloc/data/made\""), "{stderr}");
+    assert_eq!((stdout.as_str(), code), ("", Some(125)), "{stderr}");
+    assert!(!stderr.contains("Missing:"), "{stderr}");
+    let makes = "}\n task \"first\" {\n driver = \"exec\"\n lifecycle {\n hook = \"prestart\"\n }\n config {\n command = \"/bin/sh\"\n args = [\"-c\", \"echo made > /alloc/data/made\"]\n }\n";
+    let path = job(&bivouac, "made", &format!("{reads}{makes}"));
+    let (stdout, stderr, code) = bivouac.told(&["run", path.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("| made"), "{stdout}");
+}
+
 /// Covers: Z9
 #[test]
 fn six_tasks_read_artifacts_at_once() {

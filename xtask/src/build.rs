@@ -2,8 +2,8 @@
 
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
-use anyhow::{Context, Result};
-use std::path::PathBuf;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
 
 /// The one target we release for. Static, so that one file runs on every distribution.
 pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -61,17 +61,69 @@ pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<Vec<Pa
     shell::run(&mut cargo)?;
     let folder =
         workspace.target.join(TARGET).join(if profile == Profile::Release { "release" } else { "debug" });
-    Ok(PROGRAMS.iter().map(|(_, program)| folder.join(program)).collect())
+    let built: Vec<_> = PROGRAMS.iter().map(|(_, program)| folder.join(program)).collect();
+    for program in &built {
+        needs_no_loader(program)?;
+    }
+    Ok(built)
+}
+
+/// The shim as a release has it, so that every change is asked whether it still loads nothing: after its change of
+/// root a loader would take libraries from the task's.
+fn check_shim(workspace: &Workspace) -> Result<()> {
+    if let Err(error) = add_target(TARGET) {
+        say(format!("SKIPPED: static shim: {error:#}"));
+        return Ok(());
+    }
+    let mut cargo = shell::cargo();
+    cargo.current_dir(&workspace.root).args(["build", "--quiet", "--locked", "--target", TARGET]);
+    shell::run(cargo.args(["--package", "bivouac-shim", "--bin", "bivouac-shim"]).env(FLAGS.0, FLAGS.1))?;
+    needs_no_loader(&workspace.target.join(TARGET).join("debug/bivouac-shim"))?;
+    say(format!("cross: the shim for {TARGET} needs no loader"));
+    Ok(())
+}
+
+fn needs_no_loader(program: &Path) -> Result<()> {
+    let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let loader = loader(&bytes).with_context(|| format!("{} is no program", program.display()))?;
+    ensure!(loader == Loader::None, "{} is not static: it asks for a loader", program.display());
+    Ok(())
+}
+
+/// Whether a program is handed to another one that loads its libraries.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Loader {
+    /// It runs by itself.
+    None,
+    /// It has a `PT_INTERP`.
+    Asked,
+}
+
+/// What a 64-bit ELF program asks for; none if it is not one.
+fn loader(bytes: &[u8]) -> Option<Loader> {
+    const PT_INTERP: u64 = 3;
+    let number = |at: usize, size: usize| {
+        let field = bytes.get(at..at.checked_add(size)?)?;
+        Some(field.iter().rev().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte)))
+    };
+    if bytes.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let kind = |index: u64| number(usize::try_from(table.checked_add(index * size)?).ok()?, 4);
+    let kinds = (0..count).map(kind).collect::<Option<Vec<_>>>()?;
+    Some(if kinds.contains(&PT_INTERP) { Loader::Asked } else { Loader::None })
 }
 
 /// Compiles the engine for the other machine, so that what is written for both stays so, and runs there, emulated,
-/// the tests that need nothing of its kernel.
+/// the tests that need nothing of its kernel; and the shim as a release has it.
 pub(crate) fn check_other() -> Result<()> {
+    let workspace = Workspace::load()?;
+    check_shim(&workspace)?;
     if let Err(error) = add_target(OTHER) {
         say(format!("SKIPPED: cross: {error:#}"));
         return Ok(());
     }
-    let workspace = Workspace::load()?;
     let mut cargo = shell::cargo();
     cargo.current_dir(&workspace.root).args(["check", "--quiet", "--locked", "--target", OTHER]);
     for package in ENGINE {
@@ -119,4 +171,29 @@ fn add_target(target: &str) -> Result<()> {
             "the target {target} is missing; without rustup, install your distribution's musl target of Rust"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Covers: CVE-2019-14271
+    #[test]
+    fn a_program_that_is_loaded_by_another_is_told_from_one_that_is_not() {
+        // What cargo builds here for itself is loaded, and so is what a distribution brings.
+        for program in [std::env::current_exe().unwrap(), "/bin/ls".into()] {
+            let told = needs_no_loader(&program).unwrap_err().to_string();
+            assert!(told.contains("asks for a loader"), "{told}");
+        }
+        let mut bytes = std::fs::read("/bin/ls").unwrap();
+        assert_eq!(loader(&bytes), Some(Loader::Asked));
+        // The same without any segment, and what is cut off or no program at all.
+        bytes[56..58].fill(0);
+        assert_eq!(loader(&bytes), Some(Loader::None));
+        bytes[56..58].fill(255);
+        bytes.truncate(1000);
+        assert_eq!(loader(&bytes), None);
+        assert_eq!(loader(b"#!/bin/sh\n"), None);
+        assert_eq!(loader(b""), None);
+    }
 }

@@ -6,8 +6,9 @@ use crate::build;
 use crate::shell::{self, say};
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, ensure};
+use rustix::io::Errno;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,7 +53,10 @@ fn pack(workspace: &Workspace, programs: &Path, packing: Packing) -> Result<Path
     let tree = workspace.target.join("deb");
     clear(&tree)?;
     for program in PROGRAMS {
-        place(&programs.join(program), &tree.join("usr/bin").join(program), 0o755)?;
+        let built = programs.join(program);
+        let powers = powers(&built)?;
+        ensure!(powers.is_empty(), "{}", powers.join(", "));
+        place(&built, &tree.join("usr/bin").join(program), 0o755)?;
     }
     let command = tree.join("usr/bin/bivouac");
     let manual = shell::capture(Command::new(&command).arg("man"))?;
@@ -112,7 +116,50 @@ fn install(package: &Path, root: &Path) -> Result<()> {
     }
     let told = shell::capture(Command::new(root.join("usr/bin/bivouac")).arg("--version"))?;
     ensure!(told.starts_with("bivouac "), "the installed command says {told:?}");
+    powerless(root)?;
     clear(root)
+}
+
+/// Nothing of an installed package gives whoever runs it more than they have, and nothing of it runs at its
+/// installation, which could make it so later.
+fn powerless(root: &Path) -> Result<()> {
+    let powerful = powerful(root)?;
+    ensure!(powerful.is_empty(), "the package gives away powers: {}", powerful.join(", "));
+    let scripts = root.join("var/lib/dpkg/info");
+    for entry in fs::read_dir(&scripts).with_context(|| format!("cannot read {}", scripts.display()))? {
+        let name = entry?.file_name();
+        let plain = Path::new(&name).extension().is_none_or(|kind| kind == "list" || kind == "md5sums");
+        ensure!(plain, "the package runs something at its installation: {}", name.display());
+    }
+    Ok(())
+}
+
+/// What below a folder is set-user-id, set-group-id, or has capabilities of its own.
+fn powerful(folder: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        found.extend(powers(&path)?);
+        if fs::symlink_metadata(&path)?.is_dir() {
+            found.extend(powerful(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+/// What one file or folder gives to whoever runs it or writes in it.
+fn powers(path: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let status = fs::symlink_metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
+    if status.mode() & 0o6000 != 0 {
+        found.push(format!("{} has mode {:o}", path.display(), status.mode() & 0o7777));
+    }
+    match rustix::fs::lgetxattr(path, "security.capability", &mut [0; 64]) {
+        Ok(_) => found.push(format!("{} has capabilities", path.display())),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+        Err(errno) => return Err(errno).with_context(|| format!("cannot ask about {}", path.display())),
+    }
+    Ok(found)
 }
 
 fn clear(folder: &Path) -> Result<()> {
@@ -151,4 +198,51 @@ fn examples(from: &Path, to: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Covers: CVE-2020-5291
+    #[test]
+    fn a_file_that_gives_away_powers_is_found_in_a_package() {
+        let folder = std::env::temp_dir().join(format!("bivouac-test-powers-{}", std::process::id()));
+        let bin = folder.join("usr/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::create_dir_all(folder.join("var/lib/dpkg/info")).unwrap();
+        let file = |name: &str, mode: u32| {
+            fs::write(folder.join(name), "").unwrap();
+            fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        file("usr/bin/plain", 0o755);
+        file("var/lib/dpkg/info/x.list", 0o644);
+        powerless(&folder).unwrap();
+        for (mode, shown) in [(0o4755, "4755"), (0o2755, "2755"), (0o6711, "6711")] {
+            file("usr/bin/strong", mode);
+            let told = powerless(&folder).unwrap_err().to_string();
+            assert!(told.contains("usr/bin/strong") && told.contains(shown), "{told}");
+        }
+        file("usr/bin/strong", 0o755);
+        fs::set_permissions(&bin, fs::Permissions::from_mode(0o2755)).unwrap();
+        assert!(powerless(&folder).unwrap_err().to_string().contains("usr/bin has mode 2755"));
+        fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)).unwrap();
+        // Everything, permitted and effective, as the kernel keeps it; only root can write it.
+        let all: [u8; 20] = [1, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0];
+        let flags = rustix::fs::XattrFlags::empty();
+        match rustix::fs::setxattr(bin.join("strong"), "security.capability", &all, flags) {
+            Ok(()) => {
+                let told = powerless(&folder).unwrap_err().to_string();
+                assert!(told.contains("usr/bin/strong has capabilities"), "{told}");
+                fs::remove_file(bin.join("strong")).unwrap();
+            }
+            Err(errno) => {
+                say(format!("SKIPPED: a_file_that_gives_away_powers_is_found_in_a_package: {errno}"))
+            }
+        }
+        file("usr/bin/strong", 0o755);
+        file("var/lib/dpkg/info/x.postinst", 0o755);
+        assert!(powerless(&folder).unwrap_err().to_string().contains("x.postinst"));
+        clear(&folder).unwrap();
+    }
 }

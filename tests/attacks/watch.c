@@ -1,6 +1,9 @@
 /* A root task that lies in wait for processes which appear beside it.
  *
- *   watch trace SECONDS NEEDLE   attaches to each new process and takes stock of what it finds in it
+ *   watch trace SECONDS NEEDLE   attaches to each new process and takes stock of what it finds in it, until there is
+ *                                /local/stop
+ *   watch exits NUMBER SECONDS   holds new processes at their end, until it has looked at so many whose command could
+ *                                not be executed, and tells which descriptors those had
  *   watch exe SECONDS            reaches for the program of each new process and tries to change it
  *   watch stop SECONDS           stops each new process, and lets it go at the end
  *   watch hungry SECONDS         the same, while a child of its own takes memory until it is killed, again and again
@@ -28,7 +31,7 @@ static unsigned long own_caps;
 static dev_t root_dev;
 static ino_t root_ino;
 
-struct tally { int caught, unready, fds, needles, roots, caps, chmod, chown, open, xattr; };
+struct tally { int caught, unready, fds, needles, roots, environs, names, caps, chmod, chown, open, xattr; };
 static struct tally others, decoys;
 static int decoy;
 
@@ -108,35 +111,84 @@ static int is_unready(int pid)
 	return length == 1 && link[0] == '/';
 }
 
-static void take_stock(int pid, struct tally *tally)
+/* A variable that this process was not started with. One on its way in has none at all. */
+static int has_foreign_environment(int pid, int unready)
 {
-	tally->caught++;
+	static char theirs[65536];
+	extern char **environ;
+	int fd = open(of(pid, "environ"), O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd >= 0 ? read(fd, theirs, sizeof theirs - 1) : 0;
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0)
+		return 0;
+	theirs[length] = 0;
+	int foreign = unready;
+	for (char *one = theirs; one < theirs + length; one += strlen(one) + 1) {
+		int known = 0;
+		for (char **own = environ; *own; own++)
+			known |= !strcmp(*own, one);
+		foreign |= !known;
+	}
+	if (foreign)
+		show("environ", "%d %s", pid, theirs);
+	return foreign;
+}
+
+/* What it is called once its command runs: never as a program of Bivouac's. */
+static int has_our_name(int pid)
+{
 	char link[512];
-	ssize_t length;
-	int unready = is_unready(pid);
-	tally->unready += unready;
+	ssize_t length = readlink(of(pid, "exe"), link, sizeof link - 1);
+	link[length < 0 ? 0 : length] = 0;
+	int ours = strstr(link, "bivouac") || strstr(slurp(of(pid, "comm")), "bivouac")
+		|| strstr(slurp(of(pid, "cmdline")), "bivouac");
+	if (ours)
+		show("name", "%d %s %s", pid, link, slurp(of(pid, "comm")));
+	return ours;
+}
+
+/* Counts its descriptors beside the three, the one on which a failure is told, and its command's own libraries. */
+static int foreign_descriptors(int pid, int unready)
+{
+	char link[512];
+	int count = 0;
 	DIR *dir = opendir(of(pid, "fd"));
 	struct dirent *entry;
 	while (dir && (entry = readdir(dir))) {
 		int number = atoi(entry->d_name);
 		char name[64];
 		snprintf(name, sizeof name, "fd/%d", number);
-		length = readlink(of(pid, name), link, sizeof link - 1);
+		ssize_t length = readlink(of(pid, name), link, sizeof link - 1);
 		link[length < 0 ? 0 : length] = 0;
 		/* 3 may be the pipe on which a failure is told. */
 		int is_told_on = number == 3 && !strncmp(link, "pipe:", 5);
-		int is_its_own = !unready && tally == &others && is_of_our_root(pid, name, link);
+		int is_its_own = !unready && pid != decoy && is_of_our_root(pid, name, link);
 		if (entry->d_name[0] != '.' && number > 2 && !is_told_on && !is_its_own) {
-			tally->fds++;
-			if (tally == &others)
+			count++;
+			if (pid != decoy)
 				show("descriptor", "%d %s", number, link);
 		}
 	}
 	if (dir)
 		closedir(dir);
+	return count;
+}
+
+static void take_stock(int pid, struct tally *tally)
+{
+	tally->caught++;
+	char link[512];
+	int unready = is_unready(pid);
+	tally->unready += unready;
+	tally->fds += foreign_descriptors(pid, unready);
 	struct stat root;
-	if (stat(of(pid, "root"), &root) == 0 && (root.st_ino != root_ino || root.st_dev != root_dev))
+	ssize_t length = readlink(of(pid, "root"), link, sizeof link - 1);
+	if (length != 1 || link[0] != '/' || stat(of(pid, "root"), &root) < 0 || root.st_ino != root_ino
+	    || root.st_dev != root_dev)
 		tally->roots++;
+	tally->environs += has_foreign_environment(pid, unready);
+	tally->names += !unready && has_our_name(pid);
 	const char *status = slurp(of(pid, "status")), *caps = strstr(status, "CapPrm:");
 	if (caps && strtoul(caps + 7, NULL, 16) & ~own_caps)
 		tally->caps++;
@@ -162,6 +214,24 @@ static void trace(int pid, struct tally *tally)
 	if (WIFSTOPPED(how))
 		take_stock(pid, tally);
 	let_go(pid);
+}
+
+/* Waits for its end and looks at what it has then: one whose command could not be executed ends with 127. */
+static void attend(int pid, struct tally *tally)
+{
+	int how;
+	unsigned long status = 0;
+	while (waitpid(pid, &how, __WALL) == pid && WIFSTOPPED(how)) {
+		if (how >> 8 == (SIGTRAP | PTRACE_EVENT_EXIT << 8)) {
+			ptrace(PTRACE_GETEVENTMSG, pid, 0, &status);
+			if (WIFEXITED(status) && WEXITSTATUS(status) == 127 && (pid == decoy || is_unready(pid))) {
+				tally->caught++;
+				tally->fds += foreign_descriptors(pid, 1);
+			}
+		}
+		int event = how >> 16;
+		ptrace(PTRACE_CONT, pid, 0, event ? 0 : WSTOPSIG(how));
+	}
 }
 
 /* Writes into the page that a process on its way in shares with its launcher: where and why it failed. See
@@ -190,12 +260,12 @@ static void lie(int pid, struct tally *tally)
 
 /* Numbers are given one after the other, so the next one is known before it is there; those that came and went while
  * this process had no processor are passed over. */
-static int attach_next(int pid, double end)
+static int take_next(int pid, double end, int request, unsigned long options)
 {
 	for (int try = 0; now() < end; try++) {
 		const char *word = try % 64 ? NULL : strrchr(slurp("/proc/loadavg"), ' ');
 		int last = word ? atoi(word) : 0;
-		if (ptrace(PTRACE_ATTACH, pid, 0, 0) == 0)
+		if (ptrace(request, pid, 0, options) == 0)
 			return pid;
 		if (last >= pid)
 			pid = last + 1;
@@ -288,9 +358,19 @@ static int set_out_decoy(const char *mode)
 	open("/proc/self/status", O_RDONLY);
 	open("/", O_RDONLY);
 	open("/", O_RDONLY);
+	if (!strcmp(mode, "exits")) {
+		nap(600);
+		_exit(127);
+	}
+	extern char **environ;
+	if (!strcmp(mode, "trace") && *environ)
+		(*environ)[0] ^= 1;
+	prctl(PR_SET_NAME, "bivouac-decoy");
 	char *kept = malloc(4096);
 	memcpy(kept, needle, needle_length);
 	__asm__ volatile("" : : "r"(kept) : "memory");
+	if (!strcmp(mode, "trace") && chroot("/local") < 0)
+		_exit(1);
 	for (;;)
 		pause();
 }
@@ -299,7 +379,7 @@ static void report(const char *who, struct tally *t)
 {
 	char name[64];
 #define ROW(field) snprintf(name, sizeof name, "%s." #field, who), show(name, "%d", t->field)
-	ROW(caught); ROW(unready); ROW(fds); ROW(needles); ROW(roots); ROW(caps);
+	ROW(caught); ROW(unready); ROW(fds); ROW(needles); ROW(roots); ROW(environs); ROW(names); ROW(caps);
 	ROW(chmod); ROW(chown); ROW(open); ROW(xattr);
 }
 
@@ -319,6 +399,7 @@ int main(int argc, char **argv)
 		return pthread_create(&thread, NULL, stand_by, NULL) ? 1 : stay();
 	}
 	const char *mode = argc > 1 ? argv[1] : "trace";
+	int is_trace = !strcmp(mode, "trace"), is_exits = !strcmp(mode, "exits");
 	if (!strcmp(mode, "parent")) {
 		int ends[2];
 		char byte;
@@ -332,8 +413,9 @@ int main(int argc, char **argv)
 		nap(200);
 		return stay();
 	}
-	double end = now() + (argc > 2 ? atof(argv[2]) : 1);
-	for (int word = 3; word < argc; word++)
+	int most = is_exits && argc > 3 ? atoi(argv[2]) : 0;
+	double end = now() + (argc > 2 ? atof(argv[is_exits ? 3 : 2]) : 1);
+	for (int word = 3; word < argc && !is_exits; word++)
 		strncat(needle, argv[word], sizeof needle - 1 - strlen(needle));
 	needle_length = strlen(needle);
 	const char *caps = strstr(slurp("/proc/self/status"), "CapPrm:");
@@ -348,21 +430,28 @@ int main(int argc, char **argv)
 	nap(200);
 	if (!strcmp(mode, "hungry"))
 		set_out_hunger();
+	if (is_exits && ptrace(PTRACE_SEIZE, decoy, 0, PTRACE_O_TRACEEXIT) == 0)
+		attend(decoy, &decoys);
 	show("ready", "yes");
 	for (int pid = decoy + 1; !strcmp(mode, "lie") && now() < end; pid++)
-		if ((pid = attach_next(pid, end)))
+		if ((pid = take_next(pid, end, PTRACE_ATTACH, 0)))
 			lie(pid, &others);
+	for (int pid = decoy + 1; is_exits && others.caught < most && now() < end; pid++)
+		if ((pid = take_next(pid, end, PTRACE_SEIZE, PTRACE_O_TRACEEXIT)))
+			attend(pid, &others);
 	int stopped[4096], count = 0;
 	/* On a busy machine until there was one to look at. */
-	int *wanted = !strcmp(mode, "trace") ? &others.unready : &others.caught;
-	while (now() < end || (!*wanted && now() < end + 50)) {
+	int *wanted = is_trace ? &others.unready : &others.caught;
+	for (long turn = 1; !is_exits && (now() < end || (!*wanted && now() < end + 50)); turn++) {
+		if (is_trace && turn % 64 == 0 && *wanted && access("/local/stop", F_OK) == 0)
+			break;
 		int pid = newcomer();
 		if (!strcmp(mode, "threads"))
 			keep_threads_going();
 		if (!pid)
 			continue;
 		struct tally *tally = pid == decoy ? &decoys : &others;
-		if (!strcmp(mode, "trace"))
+		if (is_trace)
 			trace(pid, tally);
 		else if (!strcmp(mode, "exe"))
 			reach(pid, tally);
@@ -386,7 +475,8 @@ int main(int argc, char **argv)
 	}
 	while (count > 0)
 		kill(stopped[--count], SIGCONT);
-	kill(decoy, SIGKILL);
+	if (!is_exits)
+		kill(decoy, SIGKILL);
 	report("others", &others);
 	report("decoy", &decoys);
 	show("done", "yes");

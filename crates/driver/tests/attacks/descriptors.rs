@@ -1,6 +1,6 @@
 //! Descriptors, the launcher's memory and the launcher's program: what a process of a task can get hold of.
 
-use crate::rig::{Bench, PATIENCE, Report, nightly, program, race, shim, until};
+use crate::rig::{Bench, Live, PATIENCE, Report, nightly, program, race, shim, until};
 use bivouac_driver::engine::EngineError;
 use bivouac_driver::request::{ExecRequest, Streams};
 use bivouac_driver::signals::Signal;
@@ -80,7 +80,7 @@ fn an_exec_does_not_follow_its_directory_out_of_the_root() {
 }
 
 /// Runs execs until the watch in the task has seen enough and ends; tells how many there were.
-fn execs(bench: &Bench, live: &crate::rig::Live<'_>, commands: &[&[&str]]) -> u32 {
+fn execs(bench: &Bench, live: &Live<'_>, commands: &[&[&str]]) -> u32 {
     let mut done = 0;
     let over = || bench.engine.inspect(live.id()).unwrap().exit.is_some();
     while !over() {
@@ -96,30 +96,84 @@ fn execs(bench: &Bench, live: &crate::rig::Live<'_>, commands: &[&[&str]]) -> u3
     done
 }
 
+/// A file that may be executed and is no program, so that an exec fails at its very last step.
+fn place_broken(bench: &Bench, id: &str) {
+    let broken = bench.path(id).join("task/broken");
+    std::fs::write(&broken, [0u8; 64]).unwrap();
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The number of the process that an exec is, as the task sees it. They are given one after the other.
+fn number_of_an_exec(live: &Live<'_>) -> u64 {
+    live.exec(&["/bin/sh", "-c", "echo \"pid = $$\""]).unwrap().count("pid")
+}
+
 /// Covers: CVE-2016-9962, CVE-2026-46333, T36, T97
 #[test]
 fn whoever_traces_an_exec_finds_nothing_that_the_task_did_not_have() {
     let Some(bench) = Bench::new("trace") else { return };
-    let seconds = race().as_secs_f32() + 1.0;
-    let seconds = seconds.to_string();
     // Something that only the face and the operator know.
     let canary = String::from("an-operators-secret-0815");
     let live = bench
-        .attack("a", "watch", &["trace", &seconds, "an-operators-", "secret-0815"])
+        .attack("a", "watch", &["trace", "3000", "an-operators-", "secret-0815"])
         .mighty()
         .operator("allow_mount_paths", bivouac_driver::options::Value::texts([format!("/{canary}")]))
         .ready();
-    std::fs::write(bench.path("a/task/broken"), [0u8; 64]).unwrap();
-    std::fs::set_permissions(bench.path("a/task/broken"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    // Every second one fails at its very last step.
-    let done = execs(&bench, &live, &[&["/bin/true"], &["/broken"]]);
+    place_broken(&bench, "a");
+    let before = number_of_an_exec(&live);
+    let entered = if nightly() { 500 } else { 60 };
+    for turn in 0..entered {
+        let command = if turn % 2 == 0 { "/bin/true" } else { "/broken" };
+        match live.exec_within(&[command], Duration::from_secs(20)) {
+            Ok(_) => assert_eq!(command, "/bin/true"),
+            Err(EngineError::Launch { .. }) => assert_eq!(command, "/broken"),
+            Err(other) => panic!("exec {turn}: {other}"),
+        }
+    }
+    // One number each: neither the shim nor who brings them in was ever there to be seen.
+    assert_eq!(number_of_an_exec(&live) - before - 1, entered);
+    // And more of them where none was caught yet.
+    std::fs::write(bench.path("a/task/local/stop"), "").unwrap();
+    let more = execs(&bench, &live, &[&["/bin/true"], &["/broken"]]);
     let report = live.end();
-    assert!(report.count("others.caught") > 0, "{done} execs:\n{}", report.text);
+    assert!(report.count("others.caught") > 0, "{entered} and {more} execs:\n{}", report.text);
     // Before their command, too.
-    assert!(report.count("others.unready") > 0, "{done} execs:\n{}", report.text);
-    report.expect(&["others.fds", "others.roots", "others.caps", "others.needles"], "0");
-    report.expect(&["decoy.caught", "decoy.needles"], "1");
+    assert!(report.count("others.unready") > 0, "{entered} and {more} execs:\n{}", report.text);
+    let found = ["fds", "roots", "environs", "names", "caps", "needles"];
+    for name in found {
+        report.expect(&[&format!("others.{name}")], "0");
+    }
+    report.expect(&["decoy.caught", "decoy.roots", "decoy.environs", "decoy.names", "decoy.needles"], "1");
     assert!(report.count("decoy.fds") > 0, "{}", report.text);
+
+    // Whoever goes in by itself and starts the command there takes a number, too.
+    let live = bench.attack("b", "fds", &["stay"]).ready();
+    let before = number_of_an_exec(&live);
+    assert_eq!(number_of_an_exec(&live) - before - 1, 0);
+    let careless = Command::new("nsenter")
+        .args(["--pid", "--target", &live.started.pid.to_string()])
+        .args(["/bin/sh", "-c", "/bin/true; exit 0"])
+        .status();
+    assert!(careless.unwrap().success());
+    assert_eq!(number_of_an_exec(&live) - before - 2, 2);
+    live.kill();
+    bench.finish();
+}
+
+/// Covers: CVE-2026-46333
+#[test]
+fn who_ends_without_its_command_has_nothing_open_that_the_task_did_not_have() {
+    let Some(bench) = Bench::new("exits") else { return };
+    let looked_at = if nightly() { "1000" } else { "40" };
+    let live = bench.attack("a", "watch", &["exits", looked_at, "3000"]).mighty().ready();
+    place_broken(&bench, "a");
+    let done = execs(&bench, &live, &[&["/broken"]]);
+    let report = live.end();
+    assert_eq!(report.get("others.caught"), looked_at, "{done} execs:\n{}", report.text);
+    report.expect(&["others.fds"], "0");
+    // One that has more is seen to have them at that moment.
+    report.expect(&["decoy.caught"], "1");
+    assert!(report.count("decoy.fds") >= 3, "{}", report.text);
     bench.finish();
 }
 

@@ -4,6 +4,7 @@
  *   state look [PATH...]       all of it, and whether each path can be read
  *   state run PROGRAM          becomes PROGRAM, as a user would run it
  *   state crash                crashes in a child
+ *   state spread               asks for every processor, for those that it was not given, and for higher limits
  *   state as UID PATH...       as that user: whether each path can be reached (to be run outside) */
 #include "attack.h"
 #include <grp.h>
@@ -25,6 +26,40 @@ static void field(const char *text, const char *name)
 	for (char *c = value + strlen(value); c > value && c[-1] == ' ';)
 		*--c = 0;
 	show(name, "%s", value);
+}
+
+static void processors(const char *name)
+{
+	char value[256] = "none";
+	const char *at = strstr(slurp("/proc/self/status"), "Cpus_allowed_list:");
+	if (at)
+		sscanf(at + strlen("Cpus_allowed_list:"), " %255[^\n]", value);
+	show(name, "%s", value);
+}
+
+static void spread(void)
+{
+	cpu_set_t all, own, others;
+	memset(&all, 0xff, sizeof all);
+	processors("cpus.before");
+	sched_getaffinity(0, sizeof own, &own);
+	TRY("cpus.all", sched_setaffinity(0, sizeof all, &all));
+	processors("cpus.after");
+	CPU_XOR(&others, &all, &own);
+	TRY("cpus.others", sched_setaffinity(0, sizeof others, &others));
+	processors("cpus.last");
+	field(slurp("/proc/self/status"), "CapEff");
+	struct rlimit limit;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	limit.rlim_cur--;
+	TRY("limit.lower", setrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur++;
+	TRY("limit.back", prlimit(0, RLIMIT_NOFILE, &limit, NULL));
+	limit.rlim_max++;
+	TRY("limit.set", setrlimit(RLIMIT_NOFILE, &limit));
+	TRY("limit.prlimit", prlimit(0, RLIMIT_NOFILE, &limit, NULL));
+	limit.rlim_cur = ++limit.rlim_max;
+	TRY("limit.both", prlimit(getpid(), RLIMIT_NOFILE, &limit, NULL));
 }
 
 static void signals(void)
@@ -129,6 +164,10 @@ int main(int argc, char **argv)
 			snprintf(name, sizeof name, "stat.%s", argv[i]);
 			TRY(name, stat(argv[i], &status));
 		}
+		return 0;
+	}
+	if (!strcmp(mode, "spread")) {
+		spread();
 		return 0;
 	}
 	if (!strcmp(mode, "crash")) {

@@ -1,12 +1,18 @@
 //! Control groups: a task stays in its own, whatever it is and however it is asked to leave.
 
-use crate::rig::{Bench, PATIENCE, groups, race, until};
+use crate::rig::{Bench, Live, PATIENCE, groups, nightly, program, race, skipped, until};
 use bivouac_cgroup::{Bytes, GroupName, GroupPath, MemoryStats, Placement, Stats};
 use bivouac_driver::engine::{EngineError, Leftovers};
 use bivouac_driver::options::Value;
 use bivouac_driver::signals::Signal;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// The capability that raises a limit of one's own.
+const SYS_RESOURCE: u64 = 1 << 24;
 
 /// The lines of `/proc/PID/cgroup`.
 fn membership(pid: i32) -> String {
@@ -117,7 +123,7 @@ fn frozen_and_occupied_groups_are_ended_and_never_hang() {
     for hierarchy in &hierarchies {
         std::fs::create_dir_all(place(hierarchy).join("nested")).unwrap();
     }
-    let mut stray = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut stray = Command::new("sleep").arg("1000").spawn().unwrap();
     let (file, freeze, _, directory) = freezer(&given);
     std::fs::write(directory.join("cgroup.procs"), stray.id().to_string()).unwrap();
     std::fs::write(&file, freeze).unwrap();
@@ -147,6 +153,11 @@ fn frozen_and_occupied_groups_are_ended_and_never_hang() {
     bench.finish();
 }
 
+/// How many execs a hungry task is asked for at night; otherwise as many as there is time for.
+const EXECS: u32 = 500;
+/// Whoever enters has ten seconds for it and then its deadline, and whoever asked is told after a moment.
+const ANSWERED: Duration = Duration::from_secs(15);
+
 /// A task whose processes are killed for lack of memory again and again, and which stops whatever enters it: the shim
 /// is the same and answers. Version 2 ends the whole group at once (`memory.oom.group`), and the task with it.
 ///
@@ -154,23 +165,25 @@ fn frozen_and_occupied_groups_are_ended_and_never_hang() {
 #[test]
 fn the_shim_outlives_lack_of_memory_and_stopped_execs() {
     let Some(bench) = Bench::new("hungry") else { return };
-    let end = Instant::now() + race();
-    let (mut kills, mut answered, mut stopped) = (0, 0, 0);
-    while Instant::now() < end || kills == 0 {
-        let attack = bench.attack("a", "watch", &["hungry", "600"]).mighty();
+    let begun = Instant::now();
+    let over = |asked: u32| asked >= EXECS || (!nightly() && begun.elapsed() >= race());
+    let (mut asked, mut kills, mut answered, mut stopped) = (0, 0, 0, 0);
+    while !over(asked) || kills == 0 {
+        let attack = bench.attack("a", "watch", &["hungry", "3000"]).mighty();
         let live = attack.change(|request| request.resources.memory_mib = Some(48)).ready();
         let shim = live.shim_pid();
         let ended = || bench.engine.inspect(live.id()).unwrap().exit;
-        let deadline = Instant::now() + race();
-        while ended().is_none() && Instant::now() < deadline {
-            let asked = Instant::now();
+        let first = asked;
+        while ended().is_none() && (asked == first || !over(asked)) {
+            asked += 1;
+            let sent = Instant::now();
             match live.exec_within(&["/bin/true"], Duration::from_millis(300)) {
                 Ok(report) if report.status == 0 => answered += 1,
                 // Stopped, killed beside the others, or too late for a task that was over.
                 Ok(_) | Err(EngineError::Launch { .. } | EngineError::Shim(_)) => stopped += 1,
                 Err(other) => panic!("{other}"),
             }
-            assert!(asked.elapsed() < Duration::from_secs(25), "an exec took {:?}", asked.elapsed());
+            assert!(sent.elapsed() < ANSWERED, "exec {asked} took {:?}", sent.elapsed());
         }
         assert_eq!(bench.engine.inspect(live.id()).unwrap().shim.pid, shim, "the shim was killed too");
         let exit = bench.engine.stop(live.id(), Signal::KILL, Duration::ZERO).unwrap().unwrap();
@@ -178,6 +191,89 @@ fn the_shim_outlives_lack_of_memory_and_stopped_execs() {
         live.kill();
     }
     assert!(stopped > 0, "nothing was stopped in {answered} execs beside {kills} kills");
+    bench.finish();
+}
+
+/// A launcher that shares its memory with the child that it brings into a task's groups and pid namespace: the stop of
+/// the child holds it, and the child's lack of memory is its end.
+///
+/// Covers: 1a-shared-memory-oom
+#[test]
+fn a_launcher_that_shared_its_memory_would_be_held_and_killed() {
+    let Some(bench) = Bench::new("careless") else { return };
+    let launch = |how: &str, live: &Live<'_>| {
+        let name = groups(&bench.group(how)).first().unwrap().clone();
+        let files = crate::rig::controllers().into_iter().map(|top| top.join(&name).join("cgroup.procs"));
+        let mut command = Command::new(program("launcher"));
+        command.args([how, &live.started.pid.to_string()]).args(files.filter(|file| file.exists()));
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let live = bench.attack("killed", "bomb", &["memory", "anonymous", "0", "stay"]);
+    let live = live.change(|request| request.resources.memory_mib = Some(48)).ready();
+    let mut launcher = launch("killed", &live);
+    let mut line = String::new();
+    BufReader::new(launcher.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "entered = yes\n");
+    // Whatever becomes of this one, and of the task.
+    let _ = live.exec(&["/bomb", "memory", "anonymous", "256"]);
+    let mut status = None;
+    until("the launcher is ended", || {
+        status = launcher.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().signal(), Some(9), "the child's end was not the launcher's");
+    live.kill();
+    let live = bench.attack("held", "watch", &["stop", "600"]).mighty().ready();
+    let mut launcher = launch("held", &live);
+    until("the child stands still", || {
+        let children = format!("/proc/{0}/task/{0}/children", launcher.id());
+        let child = std::fs::read_to_string(children).unwrap().trim().to_owned();
+        std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| stat.contains(") T "))
+    });
+    // The moment that the child wanted is over.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(launcher.try_wait().unwrap().is_none(), "it was not held");
+    launcher.kill().unwrap();
+    launcher.wait().unwrap();
+    live.kill();
+    bench.finish();
+}
+
+/// Which processors a task has is its group's to say, and which limits it has, nobody's who cannot raise their own.
+///
+/// Covers: 2-affinity-prlimit
+#[test]
+fn who_asks_for_every_processor_and_more_limits_keeps_their_own() {
+    let Some(bench) = Bench::new("spread") else { return };
+    let limits = || Value::map([("nofile", Value::from("100:200"))]);
+    let task = |id: &str, mode: &str| bench.attack(id, "state", &[mode]).option("ulimit", limits());
+    let alone = |id: &str, mode: &str| task(id, mode).change(|request| request.resources.cores = "0".into());
+    let live = alone("stays", "stay").ready();
+    let exec = live.exec(&["/state", "spread"]).unwrap();
+    live.kill();
+    let default = alone("default", "spread").run();
+    let root = alone("root", "spread").user("root").run();
+    let mighty = alone("mighty", "spread").mighty().run();
+    for report in [&exec, &default, &root, &mighty] {
+        report.expect(&["cpus.before", "cpus.after", "cpus.last"], "0");
+        report.expect(&["cpus.all"], "OK");
+        report.expect(&["cpus.others"], "EINVAL");
+        report.expect(&["limit.lower", "limit.back"], "OK");
+        let capabilities = u64::from_str_radix(report.get("CapEff"), 16).unwrap();
+        let raised = if capabilities & SYS_RESOURCE != 0 { "OK" } else { "EPERM" };
+        report.expect(&["limit.set", "limit.prlimit", "limit.both"], raised);
+    }
+    default.expect(&["limit.both"], "EPERM");
+    exec.expect(&["limit.both"], "EPERM");
+    // Without cores of its own a task has what it asks for.
+    let free = task("free", "spread").run();
+    free.expect(&["cpus.all"], "OK");
+    if std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap().trim() == "0" {
+        let why = "there is one processor only, and no other to be kept from";
+        skipped("who_asks_for_every_processor_and_more_limits_keeps_their_own", why);
+    } else {
+        assert_ne!(free.get("cpus.after"), "0", "no task has another processor here");
+    }
     bench.finish();
 }
 

@@ -168,6 +168,13 @@ fn a_process_of_a_task_starts_from_a_clean_state() {
     let null = std::fs::metadata("/dev/null").unwrap();
     assert_eq!((null.uid(), null.mode() & 0o777), (0, 0o666));
     assert!(bench.task("e", "", &[]).refused().contains("command"));
+    let live = bench.attack("f", "fds", &["stay"]).ready();
+    for nothing in [&[][..], &[""]] {
+        let refused = live.exec(nothing).map(|report| report.text).unwrap_err().to_string();
+        assert!(refused.contains("command"), "{nothing:?}: {refused}");
+    }
+    live.exec(&["/fds", "look"]).unwrap().expect(&["argv0"], "/fds");
+    live.kill().expect(&["argv0"], "/fds");
     bench.finish();
 }
 

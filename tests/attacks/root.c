@@ -5,7 +5,8 @@
  *   root look PATH...      what is at each path, links not followed
  *   root read PATH...      the content behind each path, links followed
  *   root mounts            what is mounted, and the own oom_score_adj
- *   root hold DIR          keeps a file and DIR open, and tells once a second what they hold */
+ *   root hold DIR          keeps a file and DIR open, tells once a second what they hold, and changes both at the end,
+ *                          when there is /local/stop */
 #include "attack.h"
 #include <sys/vfs.h>
 #include <sys/xattr.h>
@@ -84,6 +85,10 @@ static void hold(const char *dir)
 	}
 	TRY("held.write", plant("file", "the task's", 0644));
 	TRY("held.create", plant("other", "the task's", 0644));
+	TRY("held.mkdir", mkdir("directory", 0755));
+	TRY("held.chmod", chmod("other", 0600));
+	TRY("held.rename", rename("other", "moved"));
+	TRY("held.unlink", unlink("file"));
 }
 
 int main(int argc, char **argv)

@@ -11,6 +11,7 @@ mod descriptors;
 mod groups;
 mod identity;
 mod life;
+mod lowers;
 mod mounts;
 mod nodes;
 mod races;

@@ -2,6 +2,7 @@
 
 use crate::rig::{Bench, all, nightly, program, tree, until};
 use bivouac_driver::options::Value;
+use bivouac_driver::signals::Signal;
 use bivouac_sandbox::model::{Access, Mount, MountKind, Propagation, Route, Trust};
 use bivouac_sandbox::{HostPath, TaskPath};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -93,61 +94,6 @@ fn what_a_task_does_to_the_hosts_directories_stays_in_its_layer_and_gains_nothin
         .output()
         .unwrap();
     crate::rig::Report::of_host(&output).expect(&["euid"], "0");
-    bench.finish();
-}
-
-/// Covers: 1b-live-lower
-#[test]
-fn the_hosts_package_is_upgraded_under_running_tasks() {
-    let Some(bench) = Bench::new("upgrade") else { return };
-    let package = bench.path("package");
-    for name in ["", "dir", "gone", "turned"] {
-        std::fs::create_dir_all(package.join(name)).unwrap();
-        std::fs::write(package.join(name).join("file"), "old-text").unwrap();
-        std::fs::set_permissions(package.join(name), std::fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    let attack =
-        |id: &str, args: &[&str]| bench.attack(id, "root", args).user("root").shows(&package, "/package");
-    let holders: Vec<_> = ["dir", "gone", "turned"]
-        .iter()
-        .map(|name| {
-            let path = format!("/package/{name}");
-            attack(name, &["hold", &path]).ready()
-        })
-        .collect();
-    // As a package manager does it: new files renamed over old ones, directories removed and made anew, links.
-    for turn in 0..if nightly() { 200 } else { 20 } {
-        let text = if turn % 2 == 0 { "new-text" } else { "old-text" };
-        std::fs::write(package.join("dir/new"), text).unwrap();
-        std::fs::rename(package.join("dir/new"), package.join("dir/file")).unwrap();
-        let _ = std::fs::remove_dir_all(package.join("gone"));
-        let turned = package.join("turned");
-        if std::fs::symlink_metadata(&turned).unwrap().is_dir() {
-            std::fs::remove_dir_all(&turned).unwrap();
-            symlink("dir", &turned).unwrap();
-        } else {
-            std::fs::remove_file(&turned).unwrap();
-            std::fs::create_dir(&turned).unwrap();
-            std::fs::write(turned.join("file"), text).unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::fs::write(package.join("dir/file"), "last-one").unwrap();
-    let before = tree(&package);
-    for (live, name) in holders.into_iter().zip(["dir", "gone", "turned"]) {
-        std::fs::write(bench.path(&format!("{name}/task/local/stop")), "").unwrap();
-        let report = live.end();
-        assert_eq!(report.status, 0, "{}", report.text);
-        assert!(
-            report.get("held").contains("old-text map old-text"),
-            "{name}: what was open stays: {}",
-            report.text
-        );
-    }
-    assert_eq!(tree(&package), before, "no write of a task reached the host");
-    let report = attack("new", &["read", "/package/dir/file", "/package/gone/file"]).run();
-    report.expect(&["read./package/dir/file"], "last-one");
-    report.expect(&["read./package/gone/file"], "ENOENT");
     bench.finish();
 }
 
@@ -302,12 +248,19 @@ fn nothing_of_the_root_steers_hangs_or_runs_in_the_launcher() {
     }
     let nothing = Value::map([("/no-such-directory", Value::from("/none"))]);
     let begun = Instant::now();
-    let report = bench.attack("a", "state", &[]).operator("chroot_env", nothing).run();
+    let live = bench.attack("a", "state", &["stay"]).operator("chroot_env", nothing).ready();
+    let exec = live.exec(&["/state", "look"]).unwrap();
+    bench.engine.stats(live.id()).unwrap();
+    bench.engine.signal(live.id(), Signal::parse("CONT").unwrap()).unwrap();
+    bench.engine.stop(live.id(), Signal::TERM, Duration::from_millis(100)).unwrap();
+    let first = live.kill();
     assert!(begun.elapsed() < plain * 3 + Duration::from_secs(20), "{:?} beside {plain:?}", begun.elapsed());
-    report.expect(&["Uid"], "65534 65534 65534 65534");
-    report.expect(&["Gid"], "65534 65534 65534 65534");
-    report.expect(&["Groups"], "65534");
-    report.expect(&["home"], "/nonexistent");
+    for report in [first, exec] {
+        report.expect(&["Uid"], "65534 65534 65534 65534");
+        report.expect(&["Gid"], "65534 65534 65534 65534");
+        report.expect(&["Groups"], "65534");
+        report.expect(&["home"], "/nonexistent");
+    }
     assert!(!marker.exists(), "something of the root was run on the host");
     // Whoever looks for a program in the root finds the bait, and takes it.
     let bait = bench.path("a/task/bin");

@@ -1,7 +1,8 @@
 /* Terminals: what a task's own is, and attempts to type into it for somebody else.
  *
  *   tty look     what descriptors 0 to 2 are
- *   tty push     pushes input and changes the line */
+ *   tty push     pushes input and changes the line
+ *   tty spoil    the same, and changes the size and the mode for whoever comes next */
 #include "attack.h"
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
@@ -29,7 +30,8 @@ int main(int argc, char **argv)
 	tell("reopen", again);
 	again = open("/dev/console", O_RDWR | O_CLOEXEC | O_NOCTTY);
 	tell("console", again);
-	if (argc > 1 && !strcmp(argv[1], "push")) {
+	int spoils = argc > 1 && !strcmp(argv[1], "spoil");
+	if (spoils || (argc > 1 && !strcmp(argv[1], "push"))) {
 		const unsigned long high = 1UL << 32;
 		char letter = 'x', paste = 3;
 		int line = 0;
@@ -41,6 +43,14 @@ int main(int argc, char **argv)
 		int queued = -1;
 		ioctl(0, FIONREAD, &queued);
 		show("queued", "%d", queued);
+	}
+	if (spoils) {
+		struct termios mode;
+		struct winsize small = { .ws_row = 7, .ws_col = 7 };
+		TRY("resize", ioctl(0, TIOCSWINSZ, &small));
+		tcgetattr(0, &mode);
+		cfmakeraw(&mode);
+		TRY("raw", tcsetattr(0, TCSANOW, &mode));
 	}
 	return 0;
 }

@@ -3,13 +3,21 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
 
+#[path = "../../../tests/attacks/program.rs"]
+mod program;
 #[path = "support/request.rs"]
 mod request;
 mod support;
 
+use program::program;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::OpenptFlags;
+use rustix::termios::{OptionalActions, Winsize};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use support::{Bivouac, wait_for};
 
 /// A run whose output is read line by line.
@@ -75,7 +83,7 @@ fn an_interrupt_asks_and_a_second_one_kills() {
 fn on_a_terminal(bivouac: &Bivouac, arguments: &str) -> Option<String> {
     let line =
         format!("{} --state-dir {} {arguments}", env!("CARGO_BIN_EXE_bivouac"), bivouac.state.display());
-    let mut command = std::process::Command::new("script");
+    let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(support::root());
     let mut session = match command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() {
         Ok(session) => session,
@@ -104,6 +112,128 @@ fn a_terminal_of_ones_own_for_a_task_and_for_a_command_in_it() {
     let Some(said) = on_a_terminal(&bivouac, "exec -it task sh -c 'tty; id -un'") else { return };
     assert_eq!(said, "/dev/pts/0\r\nnobody\r\n");
     assert_eq!(run.interrupted_twice(), Some(137));
+}
+
+/// A terminal of the test's own, on which somebody calls a command.
+struct Caller {
+    master: OwnedFd,
+    terminal: OwnedFd,
+}
+
+/// What must be as before: modes, special characters, size.
+type Manners = (String, (u16, u16));
+
+impl Caller {
+    fn new() -> Caller {
+        let master =
+            rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        rustix::pty::unlockpt(&master).unwrap();
+        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let terminal = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).unwrap();
+        let size = Winsize { ws_row: 41, ws_col: 97, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&terminal, size).unwrap();
+        Caller { master, terminal }
+    }
+
+    fn manners(&self) -> Manners {
+        let size = rustix::termios::tcgetwinsize(&self.terminal).unwrap();
+        let modes = rustix::termios::tcgetattr(&self.terminal).unwrap();
+        (format!("{modes:?}"), (size.ws_row, size.ws_col))
+    }
+
+    /// Runs a command that has the terminal as its own, and tells what came to the screen.
+    fn calls(&self, mut command: Command) -> String {
+        let stream = || Stdio::from(self.terminal.try_clone().unwrap());
+        let mut session = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
+        let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+        let moment = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        loop {
+            let over = session.try_wait().unwrap().is_some();
+            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
+            if poll(&mut fds, Some(&moment)).unwrap() > 0 {
+                let count = rustix::io::read(&self.master, &mut buffer).unwrap();
+                shown.extend_from_slice(&buffer[..count]);
+            } else if over {
+                return String::from_utf8_lossy(&shown).replace('\r', "");
+            }
+        }
+    }
+
+    /// How much there is to be read for whoever comes next, whole lines or not.
+    fn queued(&self) -> u64 {
+        let mut modes = rustix::termios::tcgetattr(&self.terminal).unwrap();
+        modes.make_raw();
+        rustix::termios::tcsetattr(&self.terminal, OptionalActions::Now, &modes).unwrap();
+        rustix::io::ioctl_fionread(&self.terminal).unwrap()
+    }
+}
+
+/// A command in a session of its own, with its terminal as the controlling one.
+fn in_session(program: &std::ffi::OsStr) -> Command {
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait"]).arg(program);
+    command
+}
+
+/// Whatever a task does to its own terminal, or to its streams where it has none: its caller's keeps its size and
+/// modes, and nothing is typed into it.
+///
+/// Covers: CVE-2017-5226
+#[test]
+fn a_task_types_nothing_into_its_callers_terminal() {
+    let Some(bivouac) = Bivouac::new("pushes") else { return };
+    std::fs::create_dir_all(&bivouac.state).unwrap();
+    let config = bivouac.state.join("config.hcl");
+    std::fs::write(&config, "allow_unconfined = true\nallow_root = true\n").unwrap();
+    let attack = program("tty");
+    let volume = format!("{}:/attack:ro", attack.display());
+    for (flags, own) in [
+        (&["-t"][..], true),
+        (&["-it"], true),
+        // Where no filter is, the push works, in the task's own.
+        (&["-it", "--seccomp", "unconfined", "--user", "root"], true),
+        (&["-i"], false),
+        (&[], false),
+    ] {
+        let caller = Caller::new();
+        let before = caller.manners();
+        let mut command = in_session(env!("CARGO_BIN_EXE_bivouac").as_ref());
+        command.arg("--state-dir").arg(&bivouac.state).arg("--config").arg(&config);
+        command.args(["run", "--quiet", "--volume", &volume]).args(flags).args(["--", "/attack", "spoil"]);
+        let shown = caller.calls(command);
+        let free = flags.contains(&"unconfined");
+        for name in ["TIOCSTI", "TIOCSTI.high", "TIOCLINUX", "TIOCLINUX.high"] {
+            let pushed = shown.contains(&format!("{name} 0 OK"));
+            let refused = shown.contains(&format!("{name} -1 EPERM"));
+            assert!(
+                free && name.starts_with("TIOCSTI") || !pushed && (refused || free),
+                "{flags:?}: {name}: {shown}"
+            );
+        }
+        for name in ["resize", "raw"] {
+            assert_eq!(shown.contains(&format!("{name} 0 OK")), own, "{flags:?}: {name}: {shown}");
+        }
+        assert_eq!(shown.contains(" = 20000 136:"), own, "{flags:?}: {shown}");
+        assert_eq!(caller.manners(), before, "{flags:?}: {shown}");
+        assert_eq!(caller.queued(), 0, "{flags:?}: {shown}");
+    }
+    // With the terminal itself in its hands, the same program does all of it.
+    let caller = Caller::new();
+    let before = caller.manners();
+    let mut command = in_session(attack.as_os_str());
+    command.arg("spoil");
+    let shown = caller.calls(command);
+    let after = caller.manners();
+    assert_eq!(after.1, (7, 7), "{shown}");
+    assert_ne!(after.0, before.0, "{shown}");
+    if shown.contains("TIOCSTI -1") {
+        println!(
+            "SKIPPED: a_task_types_nothing_into_its_callers_terminal: this kernel pushes for nobody: {shown}"
+        );
+    } else {
+        assert!(caller.queued() > 0, "{shown}");
+    }
 }
 
 #[test]
@@ -166,7 +296,7 @@ fn a_download_that_takes_long_is_shown_on_a_terminal_only() {
         format!("TERM=xterm {program} --state-dir {state} run {flags} {file} >{}", out.display())
     };
     let begin = |flags: &str| {
-        let mut command = std::process::Command::new("script");
+        let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--command", &line(flags), "/dev/null"]);
         command.current_dir(support::root()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
     };

@@ -1,9 +1,12 @@
-/* Runs a program and tells what it and every process below it writes to procfs.
+/* Runs a program and tells in FILE what it and every process below it does; ends as PROGRAM does.
  *
- *   trace FILE PROGRAM ARG...     writes one line for each to FILE; ends as PROGRAM does
+ *   trace writes FILE PROGRAM ARG...     what they write to procfs
+ *   trace execs FILE PROGRAM ARG...      what they execute, and with which environment
  *
- *   proc = PATH VALUE      written to a file that lies on a proc
- *   stray = PATH VALUE     written to a file that is called as one of proc's, and lies elsewhere */
+ *   proc = PATH VALUE        written to a file that lies on a proc
+ *   stray = PATH VALUE       written to a file that is called as one of proc's, and lies elsewhere
+ *   run = PID PATH ARG...    the program that runs, which is the interpreter of a script
+ *   env = PID NAME=VALUE     a variable that it has */
 #include "attack.h"
 #include <linux/magic.h>
 #include <sys/ptrace.h>
@@ -60,25 +63,58 @@ static void take_stock(pid_t thread, struct __ptrace_syscall_info *info)
 	show(is_proc ? "proc" : "stray", "%s %s", name, direct ? value : "?");
 }
 
+/* Arguments or variables, one after the other with a zero behind each. */
+static ssize_t words_of(pid_t process, const char *file, char *words, size_t size)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", process, file);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = 0, got;
+	while (fd >= 0 && length < (ssize_t)size - 1 && (got = read(fd, words + length, size - 1 - length)) > 0)
+		length += got;
+	if (fd >= 0)
+		close(fd);
+	words[length] = 0;
+	return length;
+}
+
+static void tell_run(pid_t process)
+{
+	static char words[1 << 18];
+	char path[64], name[PATH_MAX];
+	snprintf(path, sizeof path, "/proc/%d/exe", process);
+	ssize_t length = readlink(path, name, sizeof name - 1);
+	name[length < 0 ? 0 : length] = 0;
+	ssize_t all = words_of(process, "cmdline", words, sizeof words);
+	for (ssize_t at = 0; at + 1 < all; at++)
+		if (!words[at])
+			words[at] = ' ';
+	show("run", "%d %.1000s %.2000s", process, name, words);
+	all = words_of(process, "environ", words, sizeof words);
+	for (char *one = words; one < words + all; one += strlen(one) + 1)
+		show("env", "%d %.3000s", process, one);
+}
+
 int main(int argc, char **argv)
 {
 	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE
 		| PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
 	int how, ended = 1;
-	if (argc < 3)
+	if (argc < 4)
 		return 64;
+	int execs = !strcmp(argv[1], "execs"), go_on = execs ? PTRACE_CONT : PTRACE_SYSCALL;
 	pid_t first = fork();
 	if (first == 0) {
 		ptrace(PTRACE_TRACEME, 0, 0, 0);
 		raise(SIGSTOP);
-		execv(argv[2], argv + 2);
+		execv(argv[3], argv + 3);
 		_exit(127);
 	}
-	if (waitpid(first, &how, __WALL) != first || !freopen(argv[1], "w", stdout))
+	if (waitpid(first, &how, __WALL) != first || !freopen(argv[2], "w", stdout))
 		return 1;
 	known[first] = 1;
 	ptrace(PTRACE_SETOPTIONS, first, 0, options);
-	ptrace(PTRACE_SYSCALL, first, 0, 0);
+	ptrace(go_on, first, 0, 0);
 	pid_t thread;
 	while ((thread = waitpid(-1, &how, __WALL)) > 0) {
 		if (!WIFSTOPPED(how)) {
@@ -88,6 +124,8 @@ int main(int argc, char **argv)
 			continue;
 		}
 		int signal = WSTOPSIG(how);
+		if (execs && how >> 16 == PTRACE_EVENT_EXEC)
+			tell_run(thread);
 		if (signal == (SIGTRAP | 0x80)) {
 			struct __ptrace_syscall_info info;
 			ptrace(PTRACE_GET_SYSCALL_INFO, thread, sizeof info, &info);
@@ -100,7 +138,7 @@ int main(int argc, char **argv)
 		}
 		if (!(how >> 16))
 			known[thread] = 1;
-		ptrace(PTRACE_SYSCALL, thread, 0, signal);
+		ptrace(go_on, thread, 0, signal);
 	}
 	return ended;
 }

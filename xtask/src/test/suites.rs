@@ -25,9 +25,11 @@ const ATTACKS: &str = "bivouac-driver::attacks";
 const FAULTS: &str = "bivouac-driver::faults";
 /// Detached runs, one of them behind a bridge, which hangs in the emulated machine for a reason not yet known.
 const DETACHED: &str = "bivouac::detached";
-/// Command lines, job files and pages, and what helpers without privileges leave: the same on both machines.
-const SAID: [&str; 6] = [
+/// Command lines, job files and pages, and what helpers without privileges are given and leave: the same on both
+/// machines.
+const SAID: [&str; 7] = [
     "bivouac::book",
+    "bivouac::children",
     "bivouac::command_line",
     "bivouac::jobs",
     "bivouac::killed",

@@ -229,6 +229,7 @@ fn a_start_and_an_exec_write_one_file_of_procfs_each() {
     let told = bench.path("told");
     let traced = |program: &Path, args: &[&str]| {
         let output = Command::new(crate::rig::program("trace"))
+            .arg("writes")
             .arg(&told)
             .arg(program)
             .args(args)

@@ -6,7 +6,6 @@ use bivouac_driver::engine::{EngineError, Leftovers};
 use bivouac_driver::options::Value;
 use bivouac_driver::signals::Signal;
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -215,27 +214,33 @@ fn a_launcher_that_shared_its_memory_would_be_held_and_killed() {
     BufReader::new(launcher.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "entered = yes\n");
     // Whatever becomes of this one, and of the task.
-    let _ = live.exec(&["/bomb", "memory", "anonymous", "256"]);
+    let bomb = live.exec(&["/bomb", "memory", "anonymous", "256"]).map(|report| report.status);
     let mut status = None;
     until("the launcher is ended", || {
         status = launcher.try_wait().unwrap();
         status.is_some()
     });
-    assert_eq!(status.unwrap().signal(), Some(9), "the child's end was not the launcher's");
+    assert_eq!(status.unwrap().code(), Some(137), "the child's end was not the launcher's: {bomb:?}");
     live.kill();
     let live = bench.attack("held", "watch", &["stop", "600"]).mighty().ready();
     let mut launcher = launch("held", &live);
-    until("the child stands still", || {
-        let children = format!("/proc/{0}/task/{0}/children", launcher.id());
-        let child = std::fs::read_to_string(children).unwrap().trim().to_owned();
-        std::fs::read_to_string(format!("/proc/{child}/stat")).is_ok_and(|stat| stat.contains(") T "))
-    });
-    // The moment that the child wanted is over.
+    // The one that waits, and the one that stands still.
+    let child_of = |pid: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let is = |pid: &str, state: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(state))
+    };
+    let waiting = || child_of(&launcher.id().to_string());
+    until("the child stands still", || is(&child_of(&waiting()), ") T "));
+    // The moment that the child wanted is over, and nobody but its end wakes who waits like this.
     std::thread::sleep(Duration::from_secs(2));
-    assert!(launcher.try_wait().unwrap().is_none(), "it was not held");
-    launcher.kill().unwrap();
-    launcher.wait().unwrap();
+    assert!(is(&waiting(), ") D ") && is(&child_of(&waiting()), ") T "), "it was not held");
+    let pid = rustix::process::Pid::from_child(&launcher);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     live.kill();
+    assert_eq!(launcher.wait().unwrap().code(), Some(137));
     bench.finish();
 }
 
@@ -309,9 +314,7 @@ fn the_same_figures_are_told_on_every_version() {
 #[test]
 fn what_a_child_uses_is_counted_in_the_task_and_its_end_for_lack_of_memory_is_told() {
     let Some(bench) = Bench::new("counted") else { return };
-    let used = |live: &crate::rig::Live<'_>| {
-        bench.engine.stats(live.id()).unwrap().group.memory.unwrap().current.0 >> 20
-    };
+    let used = |live: &Live<'_>| bench.engine.stats(live.id()).unwrap().group.memory.unwrap().current.0 >> 20;
     let idle = bench.attack("idle", "bomb", &["memory", "anonymous", "0", "stay"]).ready();
     assert!(used(&idle) < 40, "{} MiB for nothing", used(&idle));
     idle.kill();

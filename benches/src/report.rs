@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What it costs where a bar is missed, as far as that is known: the beginning of the budget's name, and the reason.
-const COSTS: [(&str, &str); 3] = [
+const COSTS: [(&str, &str); 4] = [
     (
-        "ratio.bivouac_to_",
+        "host.bivouac_to_",
         "control groups in every hierarchy, a shim, overlays, a filter and what is written down, beside bubblewrap, which has \
          none of them",
     ),
+    ("v2.bivouac_to_crun_cold", "a pause changes nothing on an emulated machine: hot and cold are the same"),
     ("crowd.last_to_first", "pivot_root(2) looks at every process of the machine"),
     (
         "inside to outside: getpid",
@@ -46,6 +47,8 @@ impl Verdict {
 pub struct Findings {
     /// The machine, one line.
     pub machine: String,
+    /// What else must be known of it to read the figures.
+    pub about: &'static str,
     /// How much was measured.
     pub effort: Effort,
     /// The launches.
@@ -87,7 +90,7 @@ impl Findings {
         let single = budgets.iter().map(|budget| {
             let name = format!("{}.{}", budget.table, budget.name);
             let measured = match budget.table.as_str() {
-                "ratio" | "check" => budget::ratio(&budget.name, &self.measured),
+                "ratio" | "host" | "v2" | "check" => budget::ratio(&budget.name, &self.measured),
                 _ => self.figures.get(name.as_str()).copied(),
             };
             Verdict { name, most: budget.most, measured }
@@ -102,15 +105,16 @@ impl Findings {
 
     /// The page, as Markdown.
     #[must_use]
-    pub fn page(&self, verdicts: &[Verdict], plot: &str) -> String {
+    pub fn page(&self, title: &str, verdicts: &[Verdict], plot: &str) -> String {
         let mut page = format!(
-            "# Benchmarks\n\nWritten by `cargo xtask bench`; change the program in `benches/`, not this page.\n\n\
-             Machine: {}.\n\n{} rounds, in each {} launches hot and {} cold (40 ms pause before each) per subject, by turns. \
+            "# {title}\n\nWritten by `cargo xtask bench`; change the program in `benches/`, not this page.\n\n\
+             Machine: {}.{}\n\n{} rounds, in each {} launches hot and {} cold (40 ms pause before each) per subject, by turns. \
              Times are medians over the rounds in milliseconds, from the start of the command (floor and engine: of the \
              preparation) to the first instruction of the task; ratios are taken within a round, and the median of those \
              counts.\n\n![launch times]({plot})\n\n\
              | subject | hot | p99 | to floor | cold | p99 | to floor |\n|---|---|---|---|---|---|---|\n",
             self.machine,
+            self.about,
             self.effort.rounds,
             self.effort.runs,
             self.effort.cold(),
@@ -138,8 +142,12 @@ impl Findings {
         );
         page.push_str("## Bars\n\n");
         page.push_str(&self.bars(verdicts));
-        page.push_str(&self.speeds());
-        page.push_str("\n## Not measured\n\n");
+        if !self.speeds.is_empty() {
+            page.push_str(&self.speeds());
+        }
+        if !(self.lost.is_empty() && self.measured.lost.is_empty()) {
+            page.push_str("\n## Not measured\n\n");
+        }
         for reason in &self.lost {
             let _never = writeln!(page, "- {reason}");
         }
@@ -215,7 +223,7 @@ mod tests {
             verdicts.iter().map(|v| v.measured).collect::<Vec<_>>(),
             [Some(120.0), Some(0.0), Some(10.0), None]
         );
-        let page = findings.page(&verdicts, "x.svg");
+        let page = findings.page("Benchmarks", &verdicts, "x.svg");
         assert!(
             page.contains("| shim.private_kib | 100 | 120.00 | **missed, 1.20 times the bar** |"),
             "{page}"
@@ -227,6 +235,6 @@ mod tests {
     fn a_failure_is_kept_with_its_reason() {
         let mut findings = Findings::default();
         assert_eq!(findings.keep::<u8>("the moon", Err(anyhow::anyhow!("too far"))), None);
-        assert!(findings.page(&[], "x.svg").contains("- the moon: too far\n"));
+        assert!(findings.page("Benchmarks", &[], "x.svg").contains("- the moon: too far\n"));
     }
 }

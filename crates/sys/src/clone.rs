@@ -1,5 +1,6 @@
 //! `clone3(2)` without shared memory, and the proof that no other thread can be half-way through a lock.
 
+use crate::page::Number;
 use crate::{Errno, check};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -102,16 +103,24 @@ pub fn clone_into(
 /// Clones with the old `clone(2)`, as a child of the caller's parent. For the last step into a running
 /// sandbox, where the task's filter already refuses `clone3`.
 ///
+/// The kernel writes the child's number to `told` before the child runs (`CLONE_PARENT_SETTID`): whoever shares the page
+/// knows of it even if this process is killed before it is back from the call.
+///
 /// # Errors
 /// `EAGAIN` (pids limit), `ENOMEM`, `EPERM`.
-pub fn clone_for_parent(_proof: &OneThread, child: impl FnOnce() -> u8) -> Result<i32, Errno> {
-    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+pub fn clone_for_parent(
+    _proof: &OneThread,
+    told: Number<'_>,
+    child: impl FnOnce() -> u8,
+) -> Result<(), Errno> {
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | libc::SIGCHLD);
     // SAFETY: as in `clone_into`: a copy on the same stack, no shared memory, one thread. A null stack means
-    // "go on upon the copy of this one"; the remaining arguments are unused without their flags.
-    let answer = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
+    // "go on upon the copy of this one"; the kernel writes four bytes inside of a page that `told` borrows; the remaining
+    // arguments are unused without their flags.
+    let answer = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, told.address(), 0usize, 0usize) };
     match check(answer)? {
         0 => exit(child()),
-        pid => Ok(pid as i32),
+        _ => Ok(()),
     }
 }
 

@@ -49,6 +49,33 @@ impl SharedPage {
     }
 }
 
+/// A place in a page where the kernel writes the number of a process: see [`crate::clone::clone_for_parent`].
+#[derive(Clone, Copy, Debug)]
+pub struct Number<'a> {
+    page: &'a SharedPage,
+    offset: usize,
+}
+
+impl SharedPage {
+    /// The four bytes at `OFFSET`, which lie on their own boundary.
+    pub fn number<const OFFSET: usize>(&self) -> Number<'_> {
+        const { assert!(OFFSET.is_multiple_of(4) && OFFSET + 4 <= PAGE_SIZE) };
+        Number { page: self, offset: OFFSET }
+    }
+}
+
+impl Number<'_> {
+    /// What is there now; 0 before anybody wrote.
+    pub fn read(self) -> i32 {
+        i32::from_ne_bytes(self.page.read(self.offset, 4).try_into().unwrap_or_default())
+    }
+
+    /// Where it is, for the kernel.
+    pub(crate) fn address(self) -> usize {
+        self.page.start.addr().get() + self.offset
+    }
+}
+
 impl Drop for SharedPage {
     fn drop(&mut self) {
         // SAFETY: this value owns the mapping, and the borrow of `bytes` has ended.

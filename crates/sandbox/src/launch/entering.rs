@@ -293,10 +293,10 @@ fn is_readable(fd: BorrowedFd<'_>) -> bool {
     matches!(poll(&mut fds, Some(&Timespec::default())), Ok(ready) if ready > 0)
 }
 
-/// The process whose number the spawner told, if it is a child of ours: the page may have been written by
-/// something hostile since.
+/// The process whose number the kernel told, if it is a child of ours: the page may have been written by something
+/// hostile since.
 fn newcomer(report: &Report) -> Result<Child, Errno> {
-    let pid = report.entered();
+    let pid = report.entered().read();
     let number = rustix::process::Pid::from_raw(pid).ok_or(Errno::SRCH)?;
     let pidfd = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty())?;
     let probe = rustix::process::WaitIdOptions::EXITED
@@ -371,13 +371,12 @@ impl Visit<'_> {
         }
         self.begin(Step::Clone, report)?;
         let proof = self.proof;
-        let pid = clone_for_parent(proof, || {
+        // Nothing is left to do after it: the task's lack of memory may end this process at any moment.
+        clone_for_parent(proof, report.entered(), || {
             let errno = self.arrive(report).err().unwrap_or(Errno::IO);
             report.fail(errno);
             127
-        })?;
-        report.enter(pid);
-        Ok(())
+        })
     }
 
     /// In the new process: a session and terminal of its own, and the command.

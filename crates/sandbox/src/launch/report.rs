@@ -6,7 +6,7 @@
 use super::find::Hint;
 use super::steps::Step;
 use bivouac_sys::Errno;
-use bivouac_sys::page::{PAGE_SIZE, SharedPage};
+use bivouac_sys::page::{Number, PAGE_SIZE, SharedPage};
 
 const STEP: usize = 0;
 const FAILED: usize = 1;
@@ -59,14 +59,9 @@ impl Report {
         self.page.write(FOUND, &(index as u32).to_ne_bytes());
     }
 
-    /// The number of the process that entered, as its spawner sees it.
-    pub(crate) fn enter(&self, pid: i32) {
-        self.page.write(ENTERED, &pid.to_ne_bytes());
-    }
-
-    /// What [`Self::enter`] told; 0 before.
-    pub(crate) fn entered(&self) -> i32 {
-        i32::from_ne_bytes(self.page.read(ENTERED, 4).try_into().unwrap_or_default())
+    /// Where the kernel writes the number of the process that enters; 0 before.
+    pub(crate) fn entered(&self) -> Number<'_> {
+        self.page.number::<ENTERED>()
     }
 
     pub(crate) fn hint(&self, hint: Hint, detail: &[u8]) {

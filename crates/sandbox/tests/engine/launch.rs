@@ -3,8 +3,13 @@
 use crate::support::*;
 use bivouac_sandbox::launch::{FailureKind, Injected, InjectedKind, RunningTask, Streams, enter, launch};
 use bivouac_sandbox::model::*;
+use bivouac_sys::clone::{CloneArgs, clone_for_parent, clone_into};
+use bivouac_sys::page::SharedPage;
 use bivouac_sys::wait::Ending;
+use bivouac_sys::{signal, wait};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, getpid, pidfd_open, waitid};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 fn true_runs(bench: &Bench<'_>) {
     let home = Home::new();
@@ -51,7 +56,7 @@ fn every_step_can_fail(bench: &Bench<'_>) {
             // Killed at the very last step is a task that was killed: it has started.
             if step == bivouac_sandbox::launch::Step::Execute && kind == InjectedKind::Kill {
                 let running = result.unwrap_or_else(|failure| panic!("{failure}"));
-                let ending = bivouac_sys::wait::reap_blocking(running.child.pidfd.as_fd()).unwrap().ending;
+                let ending = wait::reap_blocking(running.child.pidfd.as_fd()).unwrap().ending;
                 assert!(matches!(ending, Ending::Signaled { .. }));
                 continue;
             }
@@ -92,7 +97,7 @@ fn entering(
     let entered = enter(&bench.setting(), &target, process, streams);
     let (code, terminal) = match entered {
         Ok(entered) => {
-            let reaped = bivouac_sys::wait::reap_blocking(entered.child.pidfd.as_fd()).unwrap();
+            let reaped = wait::reap_blocking(entered.child.pidfd.as_fd()).unwrap();
             (
                 Ok(match reaped.ending {
                     Ending::Exited(code) => i32::from(code),
@@ -103,8 +108,8 @@ fn entering(
         }
         Err(failure) => (Err(failure), None),
     };
-    bivouac_sys::signal::send(running.child.pidfd.as_fd(), 9).unwrap();
-    bivouac_sys::wait::reap_blocking(running.child.pidfd.as_fd()).unwrap();
+    signal::send(running.child.pidfd.as_fd(), 9).unwrap();
+    wait::reap_blocking(running.child.pidfd.as_fd()).unwrap();
     (code, terminal)
 }
 
@@ -125,7 +130,7 @@ fn every_step_of_entering_can_fail(bench: &Bench<'_>) {
         enter(&setting, &target, &process("/bin/true", &[]), streams)
     };
     let ending = |entered: bivouac_sandbox::launch::Entered| {
-        bivouac_sys::wait::reap_blocking(entered.child.pidfd.as_fd()).unwrap().ending
+        wait::reap_blocking(entered.child.pidfd.as_fd()).unwrap().ending
     };
     for step in Injected::steps_of_entering() {
         for kind in [InjectedKind::Fail(bivouac_sys::Errno::NOMEM), InjectedKind::Kill] {
@@ -144,8 +149,8 @@ fn every_step_of_entering_can_fail(bench: &Bench<'_>) {
             assert_eq!(ending(sound), Ending::Exited(0));
         }
     }
-    bivouac_sys::signal::send(running.child.pidfd.as_fd(), 9).unwrap();
-    bivouac_sys::wait::reap_blocking(running.child.pidfd.as_fd()).unwrap();
+    signal::send(running.child.pidfd.as_fd(), 9).unwrap();
+    wait::reap_blocking(running.child.pidfd.as_fd()).unwrap();
 }
 
 fn enter_is_the_same_sandbox(bench: &Bench<'_>) {
@@ -177,7 +182,43 @@ fn enter_with_a_terminal(bench: &Bench<'_>) {
     assert_eq!(String::from_utf8_lossy(&text[..length]), "/dev/pts/0\r\n30 100\r\n");
 }
 
+/// The spawner of who enters is in the task's groups, where lack of memory may end it at any moment: whom it has cloned by
+/// then is known all the same, or nobody would ever reap them.
+///
+/// Covers: 1a-shared-memory-oom
+fn nobody_is_cloned_and_not_known(bench: &Bench<'_>) {
+    let (mut known, mut early) = (0, 0);
+    for round in 0..400_u64 {
+        let page = SharedPage::new().unwrap();
+        let told = page.number::<0>();
+        let spawner = clone_into(bench.proof, &CloneArgs::default(), || {
+            let cloned = clone_for_parent(bench.proof, told, || {
+                if told.read() == getpid().as_raw_nonzero().get() { 7 } else { 8 }
+            });
+            u8::from(cloned.is_err())
+        })
+        .unwrap();
+        // Every moment of its short life.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_micros(round * round / 16) {}
+        signal::send(spawner.pidfd.as_fd(), 9).unwrap();
+        wait::reap_blocking(spawner.pidfd.as_fd()).unwrap();
+        if let Some(pid) = Pid::from_raw(told.read()) {
+            let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+            let ending = wait::reap_blocking(pidfd.as_fd()).unwrap().ending;
+            assert_eq!(ending, Ending::Exited(7), "it ran before its number was told");
+            known += 1;
+        } else {
+            early += 1;
+        }
+        let left = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        assert_eq!(left.err(), Some(rustix::io::Errno::CHILD), "round {round}: a child that nobody knows");
+    }
+    assert!(known > 0 && early > 0, "{known} were cloned, {early} were not");
+}
+
 pub(crate) const TESTS: &[Test] = &[
+    ("nobody_is_cloned_and_not_known", nobody_is_cloned_and_not_known),
     ("true_runs", true_runs),
     ("root_listing", root_listing),
     ("who_and_what", who_and_what),

@@ -40,7 +40,7 @@ done
 for needed in cpuset cpu io memory pids; do
     grep -qw "$needed" /sys/fs/cgroup/cgroup.subtree_control || fail "controller $needed cannot be enabled"
 done
-modprobe overlay 2>/dev/null
+modprobe --all overlay loop ext4 quota_v2 2>/dev/null
 ip link set lo up 2>/dev/null
 
 {

@@ -5,7 +5,9 @@
 
 mod support;
 
-use std::path::PathBuf;
+use bivouac_sys::quota;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Bivouac, wait_for};
 
@@ -36,32 +38,34 @@ fn images_work() -> bool {
 
 const DISK: &str = "ephemeral_disk {\n size = 24\n sticky = true\n}";
 
+/// Everything that lies on the disk counts: the task's files, and what it writes over the host's directories.
+const FILL: &str = "test ! -s local/mark || cat local/mark /alloc/data/mark
+    echo kept > local/mark; echo shared > /alloc/data/mark; ln -s /etc/passwd local/link 2>/dev/null
+    head -c 40000000 /dev/zero > local/large 2>/dev/null || echo local is full; rm -f local/large
+    head -c 40000000 /dev/zero > /usr/large 2>/dev/null || echo root is full; rm -f /usr/large
+    head -c 8000000 /dev/zero > local/small && echo fits; rm local/small";
+
+/// Runs a job twice whose disk is kept to its size, and looks at what it leaves.
+fn fills_and_leaves(bivouac: &Bivouac, way: &str) {
+    let path = job(bivouac, way, DISK, FILL);
+    let run = || bivouac.told(&["--disk", way, "run", "-q", path.to_str().unwrap()]);
+    let (stdout, stderr, code) = run();
+    assert_eq!((stdout.as_str(), code), ("local is full\nroot is full\nfits\n", Some(0)), "{way}: {stderr}");
+    let (stdout, stderr, _) = run();
+    assert!(stdout.starts_with("kept\nshared\nlocal is full\n"), "{way}: {stdout}{stderr}");
+    let kept = bivouac.state.join(format!("disks/{way}.g[0]"));
+    assert_eq!(std::fs::read_to_string(kept.join("t/local/mark")).unwrap(), "kept\n");
+    assert!(kept.join("t/local/link").is_symlink(), "a link stays a link");
+    assert!(bivouac.told(&["gc"]).2 == Some(0) && kept.exists(), "gc leaves sticky disks alone");
+}
+
 /// Covers: W38, A4
 #[test]
 fn a_disk_is_kept_to_its_size_and_moves_to_the_next_run() {
     let Some(bivouac) = Bivouac::new("disks") else { return };
     let images = images_work();
     for way in if images { &["memory", "image"][..] } else { &["memory"] } {
-        // Everything that lies on it counts: the task's files, and what it writes over the host's directories.
-        let fill = "test ! -s local/mark || cat local/mark /alloc/data/mark
-            echo kept > local/mark; echo shared > /alloc/data/mark; ln -s /etc/passwd local/link 2>/dev/null
-            head -c 40000000 /dev/zero > local/large 2>/dev/null || echo local is full; rm -f local/large
-            head -c 40000000 /dev/zero > /usr/large 2>/dev/null || echo root is full; rm -f /usr/large
-            head -c 8000000 /dev/zero > local/small && echo fits; rm local/small";
-        let path = job(&bivouac, way, DISK, fill);
-        let run = || bivouac.told(&["--disk", way, "run", "-q", path.to_str().unwrap()]);
-        let (stdout, stderr, code) = run();
-        assert_eq!(
-            (stdout.as_str(), code),
-            ("local is full\nroot is full\nfits\n", Some(0)),
-            "{way}: {stderr}"
-        );
-        let (stdout, stderr, _) = run();
-        assert!(stdout.starts_with("kept\nshared\nlocal is full\n"), "{way}: {stdout}{stderr}");
-        let kept = bivouac.state.join(format!("disks/{way}.g[0]"));
-        assert_eq!(std::fs::read_to_string(kept.join("t/local/mark")).unwrap(), "kept\n");
-        assert!(kept.join("t/local/link").is_symlink(), "a link stays a link");
-        assert!(bivouac.told(&["gc"]).2 == Some(0) && kept.exists(), "gc leaves sticky disks alone");
+        fills_and_leaves(&bivouac, way);
     }
     if !images {
         println!(
@@ -93,6 +97,73 @@ fn a_disk_is_kept_to_its_size_and_moves_to_the_next_run() {
     );
     let (stdout, stderr, _) = bivouac.told(&["run", "-q", path.to_str().unwrap()]);
     assert_eq!(stdout, "fits\n", "{stderr}");
+}
+
+/// A file system with project quotas, until it is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where the kernel has none.
+    fn new(folder: &Path) -> Option<Mounted> {
+        let at = folder.join("fs");
+        std::fs::create_dir_all(&at).unwrap();
+        let steps = "truncate -s 256M $D/image && mke2fs -q -F -t ext4 -O quota,project -E quotatype=prjquota $D/image && \
+                     mount -o loop,prjquota $D/image $D/fs";
+        let made = Command::new("sh").args(["-c", steps]).env("D", folder).output().unwrap();
+        if made.status.success() {
+            return Some(Mounted(at));
+        }
+        println!(
+            "SKIPPED: a_disk_is_kept_to_its_size_by_a_quota: {}",
+            String::from_utf8_lossy(&made.stderr).trim().replace('\n', "; ")
+        );
+        None
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+/// Covers: W38, A4
+#[test]
+fn a_disk_is_kept_to_its_size_by_a_quota() {
+    let Some(mut bivouac) = Bivouac::new("quota") else { return };
+    let folder = bivouac.state.clone();
+    // Where there are none, that is said and nothing is left.
+    let path = job(&bivouac, "none", DISK, "echo not reached");
+    let (stdout, stderr, code) = bivouac.told(&["--disk", "quota", "run", path.to_str().unwrap()]);
+    assert!(stdout.is_empty() && stderr.contains("mounted with prjquota"), "{stdout}{stderr}");
+    assert_eq!((code, std::fs::read_dir(folder.join("allocs")).map_or(0, Iterator::count)), (Some(125), 0));
+    let Some(mounted) = Mounted::new(&folder) else { return };
+    bivouac.state = mounted.0.join("state");
+    fills_and_leaves(&bivouac, "quota");
+    // Over the death of its supervisor, and until gc.
+    let disk = "ephemeral_disk {\n size = 24\n}";
+    let path = job(&bivouac, "behind", disk, "df -m /local | tail -1; exec sleep 1000");
+    let (id, stderr, code) = bivouac.told(&["--disk", "quota", "run", "-d", path.to_str().unwrap()]);
+    let id = id.trim();
+    assert_eq!(code, Some(0), "{stderr}");
+    wait_for("the size that it sees", || {
+        let said = bivouac.told(&["logs", id]).0;
+        (said.split_whitespace().nth(1)? == "24").then_some(())
+    });
+    let open = |path: &Path| std::fs::File::open(path).unwrap();
+    let directory = bivouac.state.join("allocs").join(id);
+    let project = quota::project(open(&directory).as_fd()).unwrap().unwrap();
+    assert!(!quota::is_free(open(&mounted.0).as_fd(), project).unwrap());
+    bivouac.told(&["stop", id]);
+    wait_for("its directory to be removed", || {
+        bivouac.told(&["gc"]);
+        (!directory.exists()).then_some(())
+    });
+    assert!(quota::is_free(open(&mounted.0).as_fd(), project).unwrap(), "the limit is taken back");
+    std::fs::remove_dir_all(&bivouac.state).unwrap();
+    drop(mounted);
+    bivouac.state = folder;
 }
 
 /// Covers: Z27

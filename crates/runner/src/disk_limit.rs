@@ -1,8 +1,10 @@
 //! The size of an allocation's disk, enforced: its directory is a file system of that size, in an image file or in
-//! memory.
+//! memory, or a project of the one it lies on, with a quota.
 //!
 //! What counts is everything below the allocation's directory: `/alloc` with the logs, `/local`, `/tmp`, and what the
 //! task writes over `/usr`, `/etc` and so on. Volumes and `/secrets` do not count.
+
+mod quota;
 
 use crate::allocation::{PlanError, remove_tree};
 use crate::memory;
@@ -23,6 +25,8 @@ pub enum Way {
     Memory,
     /// It lies in an image file beside the allocations, mounted over a loop device.
     Image,
+    /// It is a project of the file system it lies on, which has a quota.
+    Quota,
 }
 
 /// A disk's size, and how it is kept to it.
@@ -49,6 +53,7 @@ impl Limit {
             }
             Way::Image if memory::is_mounted(directory) => Ok(()),
             Way::Image => self.mount_image(directory),
+            Way::Quota => quota::hold(directory, self.mib),
         }
     }
 
@@ -80,8 +85,10 @@ impl Limit {
     /// # Errors
     /// What could not be unmounted or removed.
     pub(crate) fn undo(self, directory: &Path) -> Result<(), PlanError> {
-        if self.way == Way::Off {
-            return Ok(());
+        match self.way {
+            Way::Off => return Ok(()),
+            Way::Quota => return quota::let_go(directory),
+            Way::Memory | Way::Image => {}
         }
         memory::detach(directory)?;
         match std::fs::remove_file(image(directory)) {

@@ -16,6 +16,7 @@
 //! | `mount` | `mount_setattr` and namespaced propagation |
 //! | `net` | bringing the loopback interface up |
 //! | `page` | one page shared by a parent and the child it clones |
+//! | `quota` | project quotas of a file system |
 //! | `replace` | replacing and removing files without waiting for a disk |
 //! | `seccomp` | loading a filter |
 //! | `signal` | dispositions, masks, `signalfd`, signals to a pidfd |
@@ -31,6 +32,7 @@ pub mod landlock;
 pub mod mount;
 pub mod net;
 pub mod page;
+pub mod quota;
 pub mod replace;
 pub mod seccomp;
 pub mod signal;

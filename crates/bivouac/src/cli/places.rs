@@ -60,6 +60,8 @@ pub(crate) enum Disk {
     Memory,
     /// It lies in an image file (needs mke2fs).
     Image,
+    /// It has a project quota (ext4 or XFS mounted with prjquota).
+    Quota,
 }
 
 /// How an error about a command line that means nothing is written: as it asks for all the same.

@@ -70,6 +70,7 @@ fn home(cli: &Cli) -> Result<Home> {
         Disk::Off => Way::Off,
         Disk::Memory => Way::Memory,
         Disk::Image => Way::Image,
+        Disk::Quota => Way::Quota,
     };
     Ok(Home::new(std::path::absolute(&cli.places.state_dir).context("--state-dir")?).with_disks(way))
 }

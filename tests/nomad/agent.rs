@@ -7,10 +7,11 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where the tests write: not in `/tmp`, which every agent has of its own.
@@ -120,11 +121,27 @@ struct Ports {
 }
 
 impl Ports {
+    /// Below those that the kernel gives to whoever connects, which agents do all the time: one of them would be taken
+    /// again before its agent listens. Below those that Nomad gives to jobs, too.
+    const RANGE: std::ops::Range<u16> = 10_000..20_000;
+
     fn free() -> Self {
-        let listeners = [0; 4].map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
-        let [http, server_http, rpc, serf] =
-            listeners.map(|listener| listener.local_addr().expect("an address").port());
-        Self { http, server_http, rpc, serf }
+        Self { http: Self::next(), server_http: Self::next(), rpc: Self::next(), serf: Self::next() }
+    }
+
+    /// One that nobody has now, and that no other agent of these tests gets.
+    fn next() -> u16 {
+        static GIVEN: AtomicU16 = AtomicU16::new(0);
+        let length = u32::from(Self::RANGE.end - Self::RANGE.start);
+        for _ in 0..length {
+            let place = (std::process::id() * 97 + u32::from(GIVEN.fetch_add(1, Ordering::Relaxed))) % length;
+            let port = Self::RANGE.start + u16::try_from(place).expect("less than the range");
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+            {
+                return port;
+            }
+        }
+        panic!("no free port in {:?}", Self::RANGE)
     }
 }
 

@@ -216,7 +216,7 @@ fn no_program_on_the_host_has_a_jobs_environment_or_is_a_tasks() {
     assert!(inside.iter().all(|ran| ran.marked() == NAMES.len()), "{inside:#?}");
     // Everybody who could have had it was seen.
     for part in
-        ["artifact-helper", "template-helper", "bivouac-shim", " clone --quiet ", "git-core", "supervise"]
+        ["artifact-helper", "template-helper", "bivouac-shim", " clone --progress ", "git-core", "supervise"]
     {
         assert!(outside.iter().any(|ran| ran.is(part)), "{part} did not run: {outside:#?}");
     }

@@ -185,13 +185,20 @@ impl Client {
     /// [`ClientError::Refused`] with the sentence to show; the shim ends by itself then.
     pub fn launch(&mut self, order: Launch, streams: Vec<OwnedFd>) -> Result<Launched, ClientError> {
         let patience = Duration::from_millis(order.deadline_ms).saturating_add(PROMPT);
-        let frame = encode(&Request::Launch(Box::new(order)), LAUNCH_LIMIT)?;
-        self.send(frame, streams)?;
+        self.order(order, streams)?;
         let (response, descriptors) = self.answer(after(patience))?;
         match response {
             Response::Launched(started) => Ok(Launched { started, terminal: descriptors.into_iter().next() }),
             other => Err(self.unexpected(other)),
         }
+    }
+
+    /// Sends the order of [`Client::launch`], and does not wait for what comes of it.
+    ///
+    /// # Errors
+    /// [`ClientError::Gone`].
+    pub fn order(&mut self, order: Launch, streams: Vec<OwnedFd>) -> Result<(), ClientError> {
+        self.send(encode(&Request::Launch(Box::new(order)), LAUNCH_LIMIT)?, streams)
     }
 
     /// How things stand.

@@ -213,6 +213,8 @@ impl<E: Engine> Server<E> {
     /// What poll(2) answers when it cannot go on.
     pub fn run(mut self) -> Result<(), Errno> {
         self.event(Event::Asked(Question::Launch), None);
+        // The starter may have gone meanwhile: its answer found nobody, and nothing else would tell.
+        self.bury();
         while !self.leaving {
             self.let_go();
             for (source, flags) in self.wait()? {

@@ -351,6 +351,29 @@ fn a_foreground_task_ends_with_its_starter_and_a_background_one_does_not() {
     rig.destroy();
 }
 
+/// The answer that the task runs reaches nobody then, and nothing else happens that would wake the shim.
+///
+/// Covers: T110
+#[test]
+fn a_foreground_task_ends_whose_starter_was_gone_before_it_ran() {
+    if !can_run("a_foreground_task_ends_whose_starter_was_gone_before_it_ran") {
+        return;
+    }
+    use bivouac_shim::client::Place;
+    let mut rig = Rig::shell("exec sleep 1000");
+    rig.order.on_starter_gone = OnStarterGone::Stop;
+    let program = rig::program();
+    let (mut client, child) = Place { program: &program, cgroup: None, tasks: &[] }.start().unwrap();
+    rig.shim = Some(child);
+    client.order(rig.order.clone(), vec![]).unwrap();
+    drop(client);
+    rig.shim_ends();
+    assert_eq!(rig.status().exit.unwrap().cause, Cause::KilledAtOnce);
+    assert!(rig.group.processes().is_err());
+    assert!(!was_lost(&clean(&rig.run_dir).unwrap().unwrap()));
+    rig.nothing_left();
+}
+
 /// Covers: X20
 #[test]
 fn a_shim_told_to_end_ends_its_task_and_keeps_the_answer() {

@@ -213,9 +213,12 @@ impl<E: Engine> Server<E> {
     /// What poll(2) answers when it cannot go on.
     pub fn run(mut self) -> Result<(), Errno> {
         self.event(Event::Asked(Question::Launch), None);
-        // The starter may have gone meanwhile: its answer found nobody, and nothing else would tell.
-        self.bury();
-        while !self.leaving {
+        loop {
+            // Before every wait: whoever an answer has not found (the starter, of its launch) wakes nobody.
+            self.bury();
+            if self.leaving {
+                break;
+            }
             self.let_go();
             for (source, flags) in self.wait()? {
                 self.handle(source, flags);
@@ -224,7 +227,6 @@ impl<E: Engine> Server<E> {
                 }
             }
             self.timers();
-            self.bury();
         }
         self.farewell();
         Ok(())

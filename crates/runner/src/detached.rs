@@ -84,19 +84,11 @@ pub fn prepare(home: &Home, allocation: &Allocation, terms: Terms<'_>) -> Result
         Ok(allocation.plant()?)
     });
     if let Err(error) = made {
-        forget(home, allocation);
+        // What cannot be removed stays for gc: the failure before is what counts.
+        let _ = crate::gc::forget(home, allocation);
         return Err(error);
     }
     Ok(keep)
-}
-
-/// Removes an allocation that nobody will supervise; its sticky disk goes back first. What cannot be removed stays for gc:
-/// the failure before is what counts.
-pub(crate) fn forget(home: &Home, allocation: &Allocation) {
-    let removed = disks::put_back(home, allocation).and_then(|()| allocation.remove_directories());
-    if removed.is_ok() {
-        let _ = home.keep(&allocation.id).remove();
-    }
 }
 
 /// Starts a supervisor for a prepared allocation and waits until its tasks run; how that went.
@@ -372,7 +364,7 @@ mod tests {
         allocation.tasks[0].planted.clear();
         prepare(&home, &allocation, terms).unwrap();
         assert!(allocation.directory.join("t/local/precious").exists());
-        forget(&home, &allocation);
+        crate::gc::forget(&home, &allocation).unwrap();
         assert!(kept.join("precious").exists());
     }
 }

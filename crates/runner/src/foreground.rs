@@ -219,11 +219,7 @@ fn clean_up(home: &Home, allocation: &Allocation, show: Show, directory: Directo
     if directory == Directory::Kept {
         return;
     }
-    let removed = disks::put_back(home, allocation)
-        .and_then(|()| allocation.remove_directories())
-        .and_then(|()| home.keep(&allocation.id).remove().map_err(PlanError::other));
-    // What could not be removed stays known, for gc.
-    if let Err(error) = removed {
+    if let Err(error) = crate::gc::forget(home, allocation) {
         remark(show.remarks, &Report::new(Level::Warning, error.to_string()));
     }
 }

@@ -5,7 +5,7 @@
 //! whose supervisor lives is never touched either: its lock says so. Everything may vanish under us at any moment,
 //! since faces collect their own meanwhile; that is no error. Volumes and sticky disks stay.
 
-use crate::allocation::{PlanError, SECRETS, is_ours};
+use crate::allocation::{Allocation, PlanError, SECRETS, is_ours};
 use crate::overview::{Entry, all};
 use crate::state::{Face, Home, Keep, OnBoot, StateError};
 use crate::{disks, inputs, network, registry};
@@ -135,12 +135,21 @@ fn allocation(engine: &Engine, home: &Home, entry: &Entry) -> Result<Done, PlanE
     if let Some(attached) = &entry.state.network {
         network::tear_down(attached, &plan.network).map_err(PlanError::other)?;
     }
-    // A sticky disk goes to the next run.
+    // What is half written is nothing for the next run to find on a sticky disk.
     inputs::clear(&plan.allocation);
-    disks::put_back(home, &plan.allocation)?;
-    plan.allocation.remove_directories()?;
-    entry.keep.remove().map_err(PlanError::other)?;
+    forget(home, &plan.allocation)?;
     Ok(Done::Removed)
+}
+
+/// Removes an allocation that nobody supervises any more; its sticky disk goes to the next run. What cannot be removed
+/// stays known, for the next time.
+///
+/// # Errors
+/// What the disk answered, with the path.
+pub(crate) fn forget(home: &Home, allocation: &Allocation) -> Result<(), PlanError> {
+    disks::put_back(home, allocation)?;
+    allocation.remove_directories()?;
+    home.keep(&allocation.id).remove().map_err(PlanError::other)
 }
 
 /// Whether a start was cut short before its supervisor wrote anything, long ago.

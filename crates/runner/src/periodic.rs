@@ -221,7 +221,7 @@ impl<'a> Scheduler<'a> {
                     let keep = detached::prepare(self.home, &allocation, terms)?;
                     if let Err(error) = self.start(&keep, &allocation) {
                         // It does not come later, when nobody expects it.
-                        detached::forget(self.home, &allocation);
+                        let _ = crate::gc::forget(self.home, &allocation);
                         return Err(error);
                     }
                 }

@@ -48,21 +48,31 @@ pub(super) fn action<'a>(text: &'a str, right: &str) -> Option<(&'a str, &'a str
         let close = end + text.get(end..)?.find(right)?;
         return Some((text.get(..close)?, text.get(close + right.len()..)?));
     }
-    let mut quote: Option<char> = None;
+    let mut at = 0;
+    loop {
+        let rest = text.get(at..)?;
+        if let Some(behind) = rest.strip_prefix(right) {
+            return Some((text.get(..at)?, behind));
+        }
+        at += quoted(rest)?;
+    }
+}
+
+/// The length of what a text begins with: something quoted with its quotes, or one character. `None` at the end, and where
+/// a quote is not closed.
+pub(super) fn quoted(text: &str) -> Option<usize> {
+    let mut all = text.char_indices();
+    let (_, quote) = all.next()?;
+    if !matches!(quote, '"' | '\'' | '`') {
+        return Some(quote.len_utf8());
+    }
     let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some('`') if c == '`' => quote = None,
-            Some('`') => {}
-            Some(_) if escaped => escaped = false,
-            Some(_) if c == '\\' => escaped = true,
-            Some(q) if c == q => quote = None,
-            Some(_) => {}
-            None if text.get(at..).is_some_and(|rest| rest.starts_with(right)) => {
-                return Some((text.get(..at)?, text.get(at + right.len()..)?));
-            }
-            None if matches!(c, '"' | '\'' | '`') => quote = Some(c),
-            None => {}
+    for (at, c) in all {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quote != '`' => escaped = true,
+            c if c == quote => return Some(at + c.len_utf8()),
+            _ => {}
         }
     }
     None

@@ -3,7 +3,7 @@
 //! consul-template has them as methods of a value. The engine has no methods, so each call is read as a function of one
 //! name, `scratch_Set`: as long as the text it stands for, so that places in errors stay right.
 
-use super::balance::action;
+use super::balance::{action, quoted};
 use super::functions::{add, argument, text, text_value, wrong};
 use gotmpl::{FuncMap, Value};
 use std::collections::BTreeMap;
@@ -102,12 +102,11 @@ fn in_action(action: &str, out: &mut String) {
         return;
     }
     while let Some(first) = rest.chars().next() {
-        let length = match first {
-            '"' | '\'' | '`' => quoted(rest, first),
-            c if is_word(c) || matches!(c, '.' | '$') => {
-                rest.find(|c| !(is_word(c) || matches!(c, '.' | '$'))).unwrap_or(rest.len())
-            }
-            c => c.len_utf8(),
+        let in_word = |c| is_word(c) || matches!(c, '.' | '$');
+        let length = if in_word(first) {
+            rest.find(|c| !in_word(c)).unwrap_or(rest.len())
+        } else {
+            quoted(rest).unwrap_or(rest.len())
         };
         let (piece, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
         match piece.split_once('.') {
@@ -122,20 +121,6 @@ fn in_action(action: &str, out: &mut String) {
 
 fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
-}
-
-/// The length of a quoted text with its quotes.
-fn quoted(text: &str, quote: char) -> usize {
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quote != '`' => escaped = true,
-            c if c == quote => return at + c.len_utf8(),
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

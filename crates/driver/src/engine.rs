@@ -65,10 +65,15 @@ pub struct Places {
 impl Places {
     /// The usual places; the shim lies beside the running program, or where `BIVOUAC_SHIM` says.
     pub fn usual() -> Places {
-        let beside = || std::env::current_exe().unwrap_or_default().with_file_name("bivouac-shim");
-        let shim = std::env::var_os("BIVOUAC_SHIM").map_or_else(beside, PathBuf::from);
+        let shim = Places::shim_of(&std::env::current_exe().unwrap_or_default());
         let (run, copies) = ("/run/bivouac".into(), "/var/lib/bivouac/copies".into());
         Places { run, copies, shim, shims: "bivouac-shims".into() }
+    }
+
+    /// The shim that a program of ours starts, if its environment is like ours.
+    pub fn shim_of(program: &Path) -> PathBuf {
+        let beside = || program.with_file_name("bivouac-shim");
+        std::env::var_os("BIVOUAC_SHIM").map_or_else(beside, PathBuf::from)
     }
 }
 

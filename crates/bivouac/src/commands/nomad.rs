@@ -86,9 +86,7 @@ impl Machine for ThisMachine {
 /// Whether the shim that a program of ours would start is there and fits, as far as this program can know it.
 fn shim_of(program: &Path) -> Result<(), Unfit> {
     // Where the environment says where the shim is, the agent's most likely says so too.
-    let named = std::env::var_os("BIVOUAC_SHIM").map(PathBuf::from);
-    let path = named.unwrap_or_else(|| program.with_file_name("bivouac-shim"));
-    match ShimCheck::new(path).look() {
+    match ShimCheck::new(Places::shim_of(program)).look() {
         // A program of another release has a shim of another version.
         Err(Unfit::Silent(_) | Unfit::Other { .. }) if this().as_deref() != Some(program) => Ok(()),
         answer => answer,

@@ -158,9 +158,10 @@ fn publish(wanted: &Wanted, findings: &Findings, verdicts: &[Verdict]) -> Result
         return Ok(());
     }
     // The two kinds of machine stand on a page each.
-    let (name, title) = match is_pure_v2() {
-        true => ("benchmarks-v2", "Benchmarks with control groups of version 2"),
-        false => ("benchmarks", "Benchmarks"),
+    let (name, title) = if is_pure_v2() {
+        ("benchmarks-v2", "Benchmarks with control groups of version 2")
+    } else {
+        ("benchmarks", "Benchmarks")
     };
     let picture = format!("{name}.svg");
     std::fs::create_dir_all(&wanted.out).with_context(|| format!("cannot make {}", wanted.out.display()))?;

@@ -7,16 +7,15 @@
 mod program;
 #[path = "support/request.rs"]
 mod request;
+#[path = "support/served.rs"]
+mod served;
 mod support;
 
 use program::program;
-use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use support::{Bivouac, wait_for};
+use std::process::Command;
+use support::Bivouac;
 
 /// In every value of the job's environment and in none of anybody else's.
 const CANARY: &str = "CANARY";
@@ -53,55 +52,6 @@ fn place_bait(at: &Path, marker: &Path) {
     std::fs::create_dir_all(at.parent().unwrap()).unwrap();
     std::fs::write(at, format!("#!/bin/sh\ntouch {}\n", marker.display())).unwrap();
     std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// Serves one file to everybody, after it did something; ends with the test program.
-fn server(content: Vec<u8>, first: impl Fn() + Send + 'static) -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            drop(request::heard(&stream));
-            first();
-            let head =
-                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
-        }
-    });
-    port
-}
-
-/// A repository behind a daemon that ends with this.
-struct Repositories {
-    daemon: Child,
-    port: u16,
-}
-
-impl Repositories {
-    fn new(files: &Path) -> Repositories {
-        let script = "mkdir repository; cd repository; git init -q -b main; echo committed > g; git add g
-            git -c user.name=t -c user.email=t@x.invalid commit -qm one";
-        let made = Command::new("sh").args(["-ec", script]).current_dir(files).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let daemon = Command::new("git")
-            .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")])
-            .arg(format!("--base-path={}", files.display()))
-            .arg(files)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        wait_for("git", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        Repositories { daemon, port }
-    }
-}
-
-impl Drop for Repositories {
-    fn drop(&mut self) {
-        let group = rustix::process::Pid::from_child(&self.daemon);
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
-        let _ = self.daemon.wait();
-    }
 }
 
 /// A program that was run below the traced one.
@@ -170,13 +120,13 @@ fn no_program_on_the_host_has_a_jobs_environment_or_is_a_tasks() {
     assert!(packed.unwrap().status.success());
     let (bait_ran, fake_ran) = (bivouac.state.join("bait-ran"), bivouac.state.join("fake-ran"));
     let (allocations, marker) = (bivouac.state.join("allocs"), bait_ran.clone());
-    let port = server(b"plain".to_vec(), move || {
+    let port = served::file(b"plain".to_vec(), move || {
         for allocation in std::fs::read_dir(&allocations).unwrap().flatten() {
             BAIT.iter().for_each(|name| place_bait(&allocation.path().join("t").join(name), &marker));
         }
     });
-    let packed = server(std::fs::read(files.join("a.tar.xz")).unwrap(), || {});
-    let repositories = Repositories::new(&files);
+    let packed = served::file(std::fs::read(files.join("a.tar.xz")).unwrap(), || {});
+    let repositories = served::Repository::new(&files);
     let file = job(&bivouac, port, packed, repositories.port);
     // Where the caller looks for programs first.
     let fakes = bivouac.state.join("fakes");

@@ -4,30 +4,15 @@
 
 #[path = "support/request.rs"]
 mod request;
+#[path = "support/served.rs"]
+mod served;
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use support::{Bivouac, wait_for};
-
-/// Serves one file to everybody; ends with the test program.
-fn server(content: Vec<u8>) -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            drop(request::heard(&stream));
-            let head =
-                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
-        }
-    });
-    wait_for("the server", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    port
-}
 
 /// A program in an archive, and the archive's checksum.
 fn archive(bivouac: &Bivouac) -> (Vec<u8>, String) {
@@ -58,7 +43,7 @@ fn job(bivouac: &Bivouac, name: &str, task: &str) -> PathBuf {
 fn a_fetched_program_runs_with_what_templates_made() {
     let Some(bivouac) = Bivouac::new("inputs") else { return };
     let (content, sum) = archive(&bivouac);
-    let port = server(content);
+    let port = served::file(content, || {});
     let task = format!(
         r#"
         config {{
@@ -197,21 +182,12 @@ fn a_template_whose_file_is_missing_fails_at_once_unless_a_task_before_makes_it(
 fn six_tasks_read_artifacts_at_once() {
     let Some(bivouac) = Bivouac::new("six") else { return };
     let files = bivouac.state.join("files");
-    std::fs::create_dir_all(files.join("repository")).unwrap();
-    let script = "echo archived > a; tar -czf a.tar.gz a; python3 -m zipfile -c a.zip a; cd repository
-        git init -q -b main; echo committed > g; git add g; git -c user.name=t -c user.email=t@x.invalid commit -qm one";
+    std::fs::create_dir_all(&files).unwrap();
+    let script = "echo archived > a; tar -czf a.tar.gz a; python3 -m zipfile -c a.zip a";
     let made = Command::new("sh").args(["-ec", script]).current_dir(&files).output().unwrap();
     assert!(made.status.success(), "{made:?}");
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let mut daemon = Command::new("git")
-        .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")])
-        .arg(format!("--base-path={}", files.display()))
-        .arg(&files)
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    wait_for("git", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-    let web = |name: &str| server(std::fs::read(files.join(name)).unwrap());
+    let repository = served::Repository::new(&files);
+    let web = |name: &str| served::file(std::fs::read(files.join(name)).unwrap(), || {});
     let (plain, tar, zip) = (web("a"), web("a.tar.gz"), web("a.zip"));
     let tasks = [
         (format!("http://127.0.0.1:{plain}/a"), "mode = \"file\"", "local/a", "local/a"),
@@ -219,7 +195,7 @@ fn six_tasks_read_artifacts_at_once() {
         (format!("http://127.0.0.1:{plain}/a"), "", "../alloc/data", "/alloc/data/a"),
         (format!("http://127.0.0.1:{tar}/a.tar.gz"), "", "local/t", "local/t/a"),
         (format!("http://127.0.0.1:{zip}/a.zip"), "", "local/z", "local/z/a"),
-        (format!("git::git://127.0.0.1:{port}/repository"), "", "local/g", "local/g/g"),
+        (format!("git::git://127.0.0.1:{}/repository", repository.port), "", "local/g", "local/g/g"),
     ];
     let mut text =
         String::from("job \"six\" {\n type = \"batch\"\n group \"g\" {\n restart {\n attempts = 0\n}\n");
@@ -232,11 +208,6 @@ fn six_tasks_read_artifacts_at_once() {
     let path = bivouac.state.join("six.nomad.hcl");
     std::fs::write(&path, text).unwrap();
     let (stdout, stderr, code) = bivouac.told(&["run", "-q", path.to_str().unwrap()]);
-    let _ = rustix::process::kill_process_group(
-        rustix::process::Pid::from_child(&daemon),
-        rustix::process::Signal::TERM,
-    );
-    let _ = daemon.wait();
     assert_eq!(code, Some(0), "{stderr}");
     let mut lines: Vec<_> = stdout.lines().collect();
     lines.sort_unstable();

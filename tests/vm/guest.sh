@@ -3,7 +3,7 @@
 #
 #   guest.sh FOLDER
 #
-# FOLDER is shared with the host and writable. It holds `suites`: one line per suite, tab-separated: name, seconds
+# FOLDER is shared with the host and writable. It holds `etc.tar`, the host's /etc; `suites`: one line per suite, tab-separated: name, seconds
 # allowed, working directory, test binary, parts of its tests. Written: NAME.log per suite, `results` (name, tab, exit status, tab,
 # seconds), `machine` (what this guest is), and, at the very end, `done`. A host that finds no `done` knows that the
 # guest died on the way.
@@ -26,12 +26,14 @@ if grep -q " /run/host 9p " /proc/self/mounts; then
 fi
 
 # Everything else in this file is reached by absolute paths that the host wrote: a tmpfs must not hide them.
-mkdir -p /run /var/tmp /var/lib/bivouac /etc/bivouac 2>/dev/null
+mkdir -p /run /var/tmp /var/lib/bivouac 2>/dev/null
 mount -t tmpfs -o mode=755 tmpfs /run || fail "cannot mount tmpfs on /run"
 # The root is 9p, which cannot be the upper layer of an overlay; what tests write lies on tmpfs.
 mount -t tmpfs -o mode=1777,size=1g tmpfs /var/tmp || fail "cannot mount tmpfs on /var/tmp"
 mount -t tmpfs -o mode=755,size=512m tmpfs /var/lib/bivouac || fail "cannot mount tmpfs on /var/lib/bivouac"
-mount -t tmpfs -o mode=755 tmpfs /etc/bivouac || fail "cannot mount tmpfs on /etc/bivouac"
+# Every start looks at each name of /etc, and some tests write there.
+tar -xf "$folder/etc.tar" -C /run && rm "$folder/etc.tar" && mkdir -p /run/etc/bivouac && mount --bind /run/etc /etc ||
+    fail "cannot keep /etc in memory"
 
 # No init system here: the machine's cgroups are ours to mount, as on a host that boots with v2 only.
 mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup || fail "cannot mount cgroup2"
@@ -88,6 +90,8 @@ fi
 tab=$(printf '\t')
 while IFS="$tab" read -r name seconds cwd binary part; do
     [ -n "$name" ] || continue
+    # Only these tests make a file system, one of them with quotas.
+    case $name in bivouac--disks | bivouac-shim--cost) modprobe --all loop ext4 quota_v2 ;; esac
     before=$(cut -d. -f1 /proc/uptime)
     ( cd "$cwd" && exec timeout -k 10 "$seconds" "$binary" --show-output $part ) >"$folder/$name.log" 2>&1 </dev/null
     status=$?

@@ -9,13 +9,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// What it costs where a bar is missed, as far as that is known: the beginning of the budget's name, and the reason.
-const COSTS: [(&str, &str); 4] = [
+const COSTS: [(&str, &str); 5] = [
     (
         "host.bivouac_to_",
         "control groups in every hierarchy, a shim, overlays, a filter and what is written down, beside bubblewrap, which has \
          none of them",
     ),
     ("v2.bivouac_to_crun_cold", "a pause changes nothing on an emulated machine: hot and cold are the same"),
+    (
+        "runner.detached",
+        "all that a run in the foreground costs, and a second program, the supervisor, started, told and heard before",
+    ),
     ("crowd.last_to_first", "pivot_root(2) looks at every process of the machine"),
     (
         "inside to outside: getpid",

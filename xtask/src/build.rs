@@ -68,21 +68,7 @@ pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<Vec<Pa
     Ok(built)
 }
 
-/// The shim as a release has it, so that every change is asked whether it still loads nothing: after its change of
-/// root a loader would take libraries from the task's.
-fn check_shim(workspace: &Workspace) -> Result<()> {
-    if let Err(error) = add_target(TARGET) {
-        say(format!("SKIPPED: static shim: {error:#}"));
-        return Ok(());
-    }
-    let mut cargo = shell::cargo();
-    cargo.current_dir(&workspace.root).args(["build", "--quiet", "--locked", "--target", TARGET]);
-    shell::run(cargo.args(["--package", "bivouac-shim", "--bin", "bivouac-shim"]).env(FLAGS.0, FLAGS.1))?;
-    needs_no_loader(&workspace.target.join(TARGET).join("debug/bivouac-shim"))?;
-    say(format!("cross: the shim for {TARGET} needs no loader"));
-    Ok(())
-}
-
+/// Every build of the programs asks this: after its change of root a loader would take libraries from the task's.
 fn needs_no_loader(program: &Path) -> Result<()> {
     let bytes = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let loader = loader(&bytes).with_context(|| format!("{} is no program", program.display()))?;
@@ -116,10 +102,9 @@ fn loader(bytes: &[u8]) -> Option<Loader> {
 }
 
 /// Compiles the engine for the other machine, so that what is written for both stays so, and runs there, emulated,
-/// the tests that need nothing of its kernel; and the shim as a release has it.
+/// the tests that need nothing of its kernel.
 pub(crate) fn check_other() -> Result<()> {
     let workspace = Workspace::load()?;
-    check_shim(&workspace)?;
     if let Err(error) = add_target(OTHER) {
         say(format!("SKIPPED: cross: {error:#}"));
         return Ok(());

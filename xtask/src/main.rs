@@ -23,7 +23,7 @@ cargo xtask COMMAND
 
   demo [--release]      build Bivouac and run examples/hello.nomad.hcl with it
   build                 the release binaries (static, musl) into target/dist
-  cross                 the engine compiled for aarch64; what an emulator can run of its tests; a static shim
+  cross                 the engine compiled for aarch64; what an emulator can run of its tests
   deb                   a Debian package of the release binaries, tried out in a scratch root
   test                  everything, here and in a cgroup v2 virtual machine
       --no-install        do not install what is missing

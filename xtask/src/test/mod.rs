@@ -11,6 +11,7 @@ mod vm;
 
 use crate::deb;
 use crate::shell::{self, say};
+use crate::source::files_below;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use count::Count;
@@ -127,8 +128,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
             witness.look(&suite.name);
         }
         if wanted.packages.is_empty() {
-            sum += documentation(&workspace, &logs.join("host"))?;
-            witness.look("documentation");
+            if has_examples(&workspace)? {
+                sum += documentation(&workspace, &logs.join("host"))?;
+                witness.look("documentation");
+            }
             sum += package(&workspace);
             witness.look("package");
         }
@@ -250,6 +253,26 @@ fn on_this_machine(suite: &Suite, folder: &Path, settings: &[(&str, String)]) ->
     Ok(count)
 }
 
+/// Whether any documentation has an example. Cargo takes 20 seconds to find that none has.
+fn has_examples(workspace: &Workspace) -> Result<bool> {
+    for package in workspace.members() {
+        for file in files_below(&package.folder.join("src"))? {
+            if is_example_in(&shell::read(&file)?) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the documentation in a source has a block that cargo would run.
+fn is_example_in(source: &str) -> bool {
+    let said = source.lines().map(str::trim_start);
+    let said = said.filter_map(|line| line.strip_prefix("///").or_else(|| line.strip_prefix("//!")));
+    // Every second fence ends what the one before began.
+    said.filter_map(|line| line.trim().strip_prefix("```")).step_by(2).any(|kind| kind != "text")
+}
+
 /// The examples in the documentation, which only cargo can run.
 fn documentation(workspace: &Workspace, folder: &Path) -> Result<Count> {
     let begun = Instant::now();
@@ -302,6 +325,16 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<Wanted> {
         Wanted::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn examples_are_what_cargo_would_run() {
+        let picture = "//! ```text\n//! a -> b\n//! ```\n";
+        assert!(!is_example_in(picture) && !is_example_in("// ```\nlet a = \"```\";\n"));
+        for fence in ["", "rust", "no_run"] {
+            let example = format!("{picture}    /// ```{fence}\n    /// run();\n    /// ```\n");
+            assert!(is_example_in(&example), "{fence}");
+        }
     }
 
     #[test]

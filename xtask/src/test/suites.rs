@@ -36,6 +36,8 @@ const SAID: [&str; 7] = [
     "bivouac::reference",
     "bivouac::waiting",
 ];
+/// Processors of one's own.
+const CORES: &str = "bivouac::cores";
 /// A compiler, a database and two dozen others.
 const PROGRAMS: &str = "bivouac::programs";
 
@@ -88,6 +90,8 @@ impl Suite {
             // Where the mechanism differs on version 2, or the machine must be ours alone.
             ATTACKS => Some("groups::"),
             FAULTS => Some("surprises:: disk::"),
+            // The races for them are the supervisors', which know no version.
+            CORES => Some("processors_are_one_tasks"),
             DRIVEN => Some("life:: ends:: recovery::"),
             _ => Some(""),
         }

@@ -3,10 +3,10 @@
 #
 #   guest.sh FOLDER
 #
-# FOLDER is shared with the host and writable. It holds `etc.tar`, the host's /etc; `suites`: one line per suite, tab-separated: name, seconds
-# allowed, working directory, test binary, parts of its tests. Written: NAME.log per suite, `results` (name, tab, exit status, tab,
-# seconds), `machine` (what this guest is), and, at the very end, `done`. A host that finds no `done` knows that the
-# guest died on the way.
+# FOLDER is shared with the host and writable. It holds `etc.tar`, the host's /etc, and `suites`: one line per suite,
+# tab-separated: name, seconds allowed, working directory, test binary, parts of its tests. Written: NAME.log per suite,
+# `results` (name, tab, exit status, tab, seconds), `machine` (what this guest is), and, at the very end, `done`. A host
+# that finds no `done` knows that the guest died on the way.
 set -u
 folder=$1
 fail() { echo "guest: $*" >"$folder/broken"; exit 1; }

@@ -23,6 +23,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use suites::Form;
 pub(crate) use suites::Suite;
+use vm::Root;
 
 /// Tells tests to take their time.
 const NIGHTLY: &str = "BIVOUAC_NIGHTLY";
@@ -140,7 +141,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     if wanted.vm {
         let part = |suite| wanted.in_the_machine(suite).map(|part| (suite, part));
         let chosen: Vec<(&Suite, &str)> = suites.iter().filter_map(part).collect();
-        sum += vm::run(&workspace, &chosen, &logs.join("vm"), &settings);
+        sum += vm::run(&workspace, &chosen, &logs.join("vm"), &settings, Root::Plain);
     }
     for lack in &lacking {
         say(format!("lacking: {lack}"));
@@ -153,7 +154,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Runs one program that ends as suites do in the cgroup v2 machine, with one word as its argument or none.
+/// Measures with one program that ends as suites do in the cgroup v2 machine, with one word as its argument or none.
 pub(crate) fn in_the_machine(
     workspace: &Workspace,
     suite: &Suite,
@@ -161,7 +162,7 @@ pub(crate) fn in_the_machine(
     settings: &[(&str, String)],
 ) -> Result<()> {
     let folder = workspace.target.join("test-logs/vm-program");
-    let count = vm::run(workspace, &[(suite, word)], &folder, settings);
+    let count = vm::run(workspace, &[(suite, word)], &folder, settings, Root::Cached);
     say(format!("logs: {}", folder.display()));
     if count.failed > 0 {
         bail!("{} failed in the virtual machine", suite.name);

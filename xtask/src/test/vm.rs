@@ -27,8 +27,9 @@ pub(crate) fn run(
     suites: &[(&Suite, &str)],
     folder: &Path,
     settings: &[(&str, String)],
+    root: Root,
 ) -> Count {
-    match machine(workspace, suites, folder, settings) {
+    match machine(workspace, suites, folder, settings, root) {
         Ok(count) => count,
         Err(error) => {
             complain(format!("vm    the cgroup v2 lane did not run: {error:#}"));
@@ -42,6 +43,7 @@ fn machine(
     suites: &[(&Suite, &str)],
     folder: &Path,
     settings: &[(&str, String)],
+    root: Root,
 ) -> Result<Count> {
     if suites.is_empty() {
         bail!("no room has integration tests");
@@ -51,8 +53,6 @@ fn machine(
     let guest = workspace.root.join("tests/vm/guest.sh");
     let begun = Instant::now();
     prepare(folder, suites, settings)?;
-    let root =
-        if settings.iter().any(|(name, _)| *name == "BIVOUAC_DIST") { Root::Cached } else { Root::Plain };
     let status = boot(&vng, &kernel, &guest, folder, root)?;
     if let Ok(reason) = std::fs::read_to_string(folder.join("broken")) {
         bail!("{}", reason.trim());
@@ -76,7 +76,7 @@ fn machine(
 
 /// How the guest sees the files of the host.
 #[derive(Clone, Copy)]
-enum Root {
+pub(crate) enum Root {
     /// As it boots: every name is asked for anew.
     Plain,
     /// Remembered, for what is measured.

@@ -141,7 +141,9 @@ impl Home {
     fn fuzz(&self, programs: &Path, target: &str, wanted: &Wanted) -> Result<()> {
         let begun = Instant::now();
         let (corpus, artifacts) = (self.top.join("corpus").join(target), self.top.join("artifacts"));
-        for folder in [&corpus, &artifacts] {
+        // libFuzzer ends its process where it stands, and nothing is tidied up inside.
+        let scratch = self.top.join("tmp").join(target);
+        for folder in [&corpus, &artifacts, &scratch] {
             std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let path = self.top.join(format!("{target}.log"));
@@ -154,10 +156,12 @@ impl Home {
             .args(LIMITS)
             .arg(&corpus)
             .arg(self.sources.join("seeds").join(target))
+            .env("TMPDIR", &scratch)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share a log between two streams")?)
             .stderr(log);
         let status = command.status().with_context(|| format!("cannot start {target}"))?;
+        std::fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
         let said = String::from_utf8_lossy(&std::fs::read(&path).unwrap_or_default()).into_owned();
         let figure = |name: &str| figure(&said, name).unwrap_or("?").to_owned();
         let verdict = if status.success() { "ok" } else { "FAILED" };

@@ -22,6 +22,9 @@ fn put(facts: &mut Facts, name: &str, value: impl Into<String>) {
 }
 
 /// One line per fact: what a process sees of itself and its root.
+///
+/// The shell looks at its own descriptors itself: a program that it runs for that may see a pipe between the two, whose
+/// other end the shell has yet to close.
 const PROBE: &str = r#"
 say() { printf '%s=%s\n' "$1" "$(echo $2)"; }
 status() { grep "^$1:" /proc/self/status | cut -f2-; }
@@ -29,7 +32,8 @@ say 'process id' $$
 say 'working directory' "$(pwd)"
 say 'umask' $(umask)
 say 'standard input' "$(readlink /proc/$$/fd/0)"
-say 'open descriptors' "$(ls /proc/$$/fd)"
+set -- /proc/self/fd/*
+say 'open descriptors' "$*"
 say 'user' "$(id -u)"
 say 'group' "$(id -g)"
 say 'supplementary groups' "$(status Groups)"

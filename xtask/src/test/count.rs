@@ -80,9 +80,10 @@ impl Count {
         line
     }
 
-    /// On failure, the end of what the suite said, where the reasons stand.
+    /// On failure, the end of what the suite said, and after it why each test failed: an agent's log, which is told
+    /// when the test lets go of the agent, stands behind the reason and is longer than what is kept of a run.
     pub(crate) fn explain(&self, log: &str) {
-        const LINES: usize = 80;
+        const LINES: usize = 60;
         if self.failed == 0 {
             return;
         }
@@ -91,12 +92,30 @@ impl Count {
         for line in lines.iter().skip(lines.len().saturating_sub(LINES)) {
             say(format!("      | {line}"));
         }
+        for line in reasons_of_failures(from) {
+            say(format!("      > {line}"));
+        }
     }
 
     /// The last line of a run.
     pub(crate) fn closing_line(&self) -> String {
         format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
+}
+
+/// What each thread that panicked said, its first lines.
+fn reasons_of_failures(log: &str) -> Vec<&str> {
+    const LINES: usize = 12;
+    let lines: Vec<&str> = log.lines().collect();
+    let begins = |line: &str| line.starts_with("thread '") && line.contains(" panicked at ");
+    let ends = |line: &str| line.starts_with("note: run with `RUST_BACKTRACE") || line.starts_with("---- ");
+    let mut reasons = Vec::new();
+    for (at, _) in lines.iter().enumerate().filter(|(_, line)| begins(line)) {
+        let rest = lines.get(at + 1..).unwrap_or_default();
+        let said = rest.iter().take_while(|line| !begins(line) && !ends(line)).count();
+        reasons.extend(lines.iter().skip(at).take((said + 1).min(LINES)));
+    }
+    reasons
 }
 
 /// The number in front of a word.
@@ -120,6 +139,21 @@ mod tests {
         let count = Count::of_suite(GOOD, Some(0));
         assert_eq!((count.passed, count.failed, count.skipped), (11, 0, 4));
         assert_eq!(count.closing_line(), "11 passed, 0 failed, 4 skipped");
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_is_found_before_a_long_log() {
+        let log = "failures:\n\n---- a::b stdout ----\nsaid before\n\nthread 'a::b' (7) panicked at x.rs:1:2:\nleft\n  right\n\
+                   note: run with `RUST_BACKTRACE=1` for a backtrace\nthe agent's log\n\n---- c stdout ----\n\
+                   thread 'c' (8) panicked at y.rs:3:4:\nbad\n---- d stdout ----\n";
+        let reasons = [
+            "thread 'a::b' (7) panicked at x.rs:1:2:",
+            "left",
+            "  right",
+            "thread 'c' (8) panicked at y.rs:3:4:",
+            "bad",
+        ];
+        assert_eq!(reasons_of_failures(log), reasons);
     }
 
     #[test]

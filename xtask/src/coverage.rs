@@ -247,9 +247,9 @@ fn page(sections: &[Section], tests: &Tests<'_>) -> String {
     out
 }
 
-/// A text inside a table.
+/// A text inside a table; what looks like an HTML tag is none.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
+    text.replace('|', "\\|").replace('<', "&lt;")
 }
 
 #[cfg(test)]
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     fn sections() -> Vec<Section> {
-        parse("# Cases\n[\"One\"]\nE1 = [\"first | thing\"]\nE2 = [\"second\", \"not \\\"ours\\\"\"]\n\n[\"Two\"]\nT3 = [\"third\"]\n")
+        parse("# Cases\n[\"One\"]\nE1 = [\"first | <thing>\"]\nE2 = [\"second\", \"not \\\"ours\\\"\"]\n\n[\"Two\"]\nT3 = [\"third\"]\n")
             .unwrap()
     }
 
@@ -269,7 +269,7 @@ mod tests {
     fn a_page_says_what_is_open() {
         let claims = [claim(&["E1"])];
         let page = page(&sections(), &by_case(&claims));
-        assert!(page.contains("| E1 | first \\| thing | `x.rs::t` |"), "{page}");
+        assert!(page.contains("| E1 | first \\| &lt;thing> | `x.rs::t` |"), "{page}");
         assert!(page.contains("| E2 | second | not \"ours\" |"), "{page}");
         assert!(page.contains("| T3 | third | **open** |"), "{page}");
         assert!(page.contains("2 cases: 1 with a test, 1 without one by decision, 0 open"), "{page}");

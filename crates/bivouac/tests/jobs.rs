@@ -5,6 +5,7 @@
 
 mod support;
 
+use bivouac_sys::seccomp::{SockFilter, load_filter};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -202,6 +203,72 @@ fn scheduler(bivouac: &Bivouac) -> Option<i32> {
         let line = String::from_utf8_lossy(&line).into_owned();
         ["schedule", state].iter().all(|word| line.split('\0').any(|part| part == *word))
     })
+}
+
+/// Runs `work` in a thread of its own in which, and in all that it starts, the disk cannot be told to keep anything:
+/// fsync(2) answers `EIO`.
+fn unsynced<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const ALLOW: u32 = 0x7fff_0000;
+    const ANSWER: u32 = 0x0005_0000;
+    let fsync = if cfg!(target_arch = "x86_64") { 74 } else { 82 };
+    let eio = rustix::io::Errno::IO.raw_os_error().unsigned_abs();
+    // The number of the call is the first word of what a filter sees.
+    let filter = [
+        SockFilter { code: LOAD_WORD, jt: 0, jf: 0, k: 0 },
+        SockFilter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: fsync },
+        SockFilter { code: RETURN, jt: 0, jf: 0, k: ANSWER | eio },
+        SockFilter { code: RETURN, jt: 0, jf: 0, k: ALLOW },
+    ];
+    let inside = move || {
+        load_filter(&filter).unwrap();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let answer = file.sync_all().map_err(|error| error.raw_os_error());
+        assert_eq!(answer, Err(Some(rustix::io::Errno::IO.raw_os_error())), "the filter is in force");
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(inside).join().unwrap())
+}
+
+#[test]
+fn what_the_disk_would_not_keep_is_told_and_does_not_run() {
+    let Some(bivouac) = Bivouac::new("unsynced") else { return };
+    // A run of its own: it was started meanwhile, and is stopped.
+    let file = bivouac.write("s.nomad.hcl", &job("service", "", "echo up; exec sleep 1000"));
+    let (stdout, stderr, code) = unsynced(|| bivouac.told(&["run", "-d", &file]));
+    assert_eq!((stdout.as_str(), code), ("", Some(125)), "{stderr}");
+    assert!(stderr.contains("plan.json: Input/output error"), "{stderr}");
+    wait_for("the end of its tasks", || {
+        let listed = bivouac.listed();
+        let over = |row: &Value| row["status"] == "complete" && row["supervised"] == false;
+        listed["allocations"].as_array().unwrap().iter().all(over).then_some(())
+    });
+    bivouac.end();
+
+    // A schedule is kept or refused.
+    let file = bivouac.write("j.nomad.hcl", &job("batch", EVERY_SECOND, "true"));
+    let (_, stderr, code) = unsynced(|| bivouac.told(&["run", "-d", &file]));
+    assert!(code == Some(125) && stderr.contains("Input/output error"), "{stderr}");
+    assert_eq!(bivouac.listed()["jobs"].as_array().map(Vec::len), Some(0), "{stderr}");
+    bivouac.end();
+
+    // Runs that nobody waits for: the scheduler says so in its log, and the next is tried at its time.
+    assert_eq!(bivouac.told(&["run", "-d", &file]).2, Some(0));
+    kill(scheduler(&bivouac).unwrap(), rustix::process::Signal::KILL);
+    wait_for("its end", || scheduler(&bivouac).is_none().then_some(()));
+    let before = bivouac.jobs();
+    // Of a run that the scheduler began just before its end it may tell the same.
+    let (_, stderr, _) = unsynced(|| bivouac.told(&["resume"]));
+    assert!(stderr.contains("j goes on"), "{stderr}");
+    let log = bivouac.state.join("jobs/j/supervisor.log");
+    wait_for("two that did not start", || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        (log.matches("plan.json: Input/output error").count() >= 2).then_some(())
+    });
+    assert!(bivouac.jobs().len() <= before.len(), "{before:?} {:?}", bivouac.jobs());
+    bivouac.end();
 }
 
 #[test]

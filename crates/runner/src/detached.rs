@@ -94,19 +94,27 @@ pub fn prepare(home: &Home, allocation: &Allocation, terms: Terms<'_>) -> Result
 /// Starts a supervisor for a prepared allocation and waits until its tasks run; how that went.
 ///
 /// # Errors
-/// [`RunError::Kernel`] when there is no such process.
+/// [`RunError::Kernel`] when there is no such process. [`RunError::State`]: the disk did not keep the plan; what was
+/// started has been told to stop.
 pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
-    let reader = begin(engine, home, keep, "supervise")?;
-    // Meanwhile, since somebody waits: nobody is told of an allocation that a loss of power would take away. By the time
-    // that is known to fail its tasks may run, so they are stopped.
-    let synced = keep.sync_plan();
-    let answer = listen(reader, keep);
-    if let Err(error) = synced {
+    // By the time that the disk is known to fail its tasks may run.
+    take_up(engine, home, keep).inspect_err(|_| {
         let stop = Request::Stop { task: None, grace_ms: None, delay: Delay::Skipped };
         // What it could not stop is seen by `ps`.
         let _ = control::ask(keep, &stop);
-        return Err(error.into());
-    }
+    })
+}
+
+/// The same for an allocation that ran before: what the disk does not keep of it is told, and goes on.
+///
+/// # Errors
+/// As [`launch`].
+pub fn take_up(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
+    let reader = begin(engine, home, keep, "supervise")?;
+    // Meanwhile, since somebody waits: nobody is told of an allocation that a loss of power would take away.
+    let synced = keep.sync_plan();
+    let answer = listen(reader, keep);
+    synced?;
     Ok(answer)
 }
 

@@ -327,11 +327,16 @@ pub(super) fn resume(cli: &Cli) -> Result<u8> {
             ui::note(&format!("{name} is not to come back; `bivouac gc` removes what is left"));
             continue;
         }
-        match detached::launch(&engine, &home, &entry.keep)? {
-            Answer::Begun => ui::note(&format!("{name} goes on")),
-            Answer::Failed { text, .. } => {
+        match detached::take_up(&engine, &home, &entry.keep) {
+            Ok(Answer::Begun) => ui::note(&format!("{name} goes on")),
+            Ok(Answer::Failed { text, .. }) => {
                 failed = true;
                 ui::warn(&format!("{name}: {text}"));
+            }
+            // The others come back nevertheless.
+            Err(error) => {
+                failed = true;
+                ui::warn(&format!("{name}: {error}"));
             }
         }
     }

@@ -322,8 +322,12 @@ impl<'a> Supervisor<'a> {
         }
         match self.keep.rewrite(&self.state, care, &mut self.nameless) {
             Ok(()) => self.saved = Some(self.state.clone()),
-            // The tasks go on; the next change tries again.
+            // The tasks go on; the next change tries again. Until then others read what is true, though a loss of power
+            // may take it.
             Err(error) => {
+                if care == Care::Synced {
+                    let _ = self.keep.rewrite(&self.state, Care::Cached, &mut self.nameless);
+                }
                 outputs.told(&self.plan.allocation, 0, &Happening::Other(Kind::Driver, error.to_string()));
             }
         }

@@ -81,7 +81,7 @@ fn state_that_is_cut_off_at_any_length_is_told_and_taken_away() {
     let run = bench.started(&request);
     let handle = run.started.handle.clone();
     let run_dir = bench.path("run/tasks/alloc%2fa");
-    let written = ["record.json", "status.json"]
+    let written = ["record", "status.json"]
         .map(|name| Written { name, bytes: std::fs::read(run_dir.join(name)).unwrap() });
     bench.engine.destroy(&request.id, Leftovers::Kill).unwrap();
     until("the shim has ended", || {

@@ -79,8 +79,17 @@ fn nomad(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     if let Some(lacking) = test::nomad::begin(workspace, true).finish() {
         anyhow::bail!("there is no Nomad to measure under: {lacking}");
     }
+    // What the client's own work is measured by, with the release's flags.
+    let mut floor = shell::cargo();
+    floor.args(["build", "--release", "--target", build::TARGET]).env(build::FLAGS.0, build::FLAGS.1);
+    floor.args(["--package", "bivouac-plugin", "--example", "fake_plugin"]);
+    shell::run(floor.current_dir(&workspace.root))?;
+    let floor = workspace.target.join(build::TARGET).join("release/examples/fake_plugin");
     let mut command = Command::new(program(workspace, "bivouac-plugin", "dev")?);
-    command.env("BIVOUAC_DIST", workspace.target.join("dist")).current_dir(&workspace.root);
+    command
+        .env("BIVOUAC_DIST", workspace.target.join("dist"))
+        .env("BIVOUAC_FLOOR", floor)
+        .current_dir(&workspace.root);
     if short {
         command.arg("--short");
     } else {

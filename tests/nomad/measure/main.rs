@@ -40,6 +40,9 @@ pub(crate) const RAW: &str = "raw_exec";
 pub(crate) const EXEC: &str = "exec";
 pub(crate) const OURS: &str = "bivouac";
 pub(crate) const OWN_LOGS: &str = "bivouac-logs";
+/// Our face over an engine that isolates nothing, its children plain processes, with own logs: the least that a driver
+/// without a collector can take in this agent.
+pub(crate) const FLOOR: &str = "floor";
 const ALL: [&str; 5] = [MOCK, RAW, EXEC, OURS, OWN_LOGS];
 /// Those that run something.
 const REAL: [&str; 4] = [RAW, EXEC, OURS, OWN_LOGS];
@@ -80,9 +83,13 @@ fn main() {
 
 fn measure(nomad: &Path, dist: &Path, size: Size, page: &mut Page) {
     let plugin = dist.join("bivouac");
+    let floor =
+        PathBuf::from(std::env::var_os("BIVOUAC_FLOOR").expect("BIVOUAC_FLOOR: the plugin fake_plugin"));
+    let own_logs = "config { log_collection = \"bivouac\" }";
     let plugins = [
+        Plugin { file: FLOOR, program: &floor, block: own_logs },
         Plugin { file: OURS, program: &plugin, block: "" },
-        Plugin { file: OWN_LOGS, program: &plugin, block: "config { log_collection = \"bivouac\" }" },
+        Plugin { file: OWN_LOGS, program: &plugin, block: own_logs },
     ];
     let mut agent = Agent::prepare(nomad, Setup { plugins: &plugins, log_level: "INFO", ..Setup::default() });
     // Statistics cost what they cost; asked for they are, but not by these rows.
@@ -93,7 +100,7 @@ fn measure(nomad: &Path, dist: &Path, size: Size, page: &mut Page) {
     agent.log_level = "DEBUG".to_owned();
     agent.configure(&plugins);
     agent.launch();
-    drop(agent.wait_for_driver(OURS));
+    [FLOOR, OURS].iter().for_each(|driver| drop(agent.wait_for_driver(driver)));
     requests(&agent, size, page);
     agent.stop();
 
@@ -101,7 +108,7 @@ fn measure(nomad: &Path, dist: &Path, size: Size, page: &mut Page) {
     agent.client = ONE_FILE.to_owned();
     agent.configure(&plugins);
     agent.launch();
-    ALL.iter().for_each(|driver| drop(agent.wait_for_driver(driver)));
+    ALL.iter().chain(&[FLOOR]).for_each(|driver| drop(agent.wait_for_driver(driver)));
     say("starts and stops, interleaved");
     starts_and_stops(&agent, size, page);
     say("commands in running tasks, interleaved");
@@ -113,7 +120,7 @@ fn measure(nomad: &Path, dist: &Path, size: Size, page: &mut Page) {
     say("a root on disk");
     root(&agent, page);
     say("a crowd");
-    for driver in [MOCK, EXEC, OWN_LOGS] {
+    for driver in [MOCK, FLOOR, EXEC, OWN_LOGS] {
         crowd(&agent, driver, size, page);
     }
     agent.stop();
@@ -322,19 +329,25 @@ fn crowd(agent: &Agent, driver: &'static str, size: Size, page: &mut Page) {
     end(agent, &run, &[LOGMON, EXECUTOR, SHIM]);
 }
 
-/// From the arrival of a start to its answer, as the plugin measures it.
+/// From the arrival of a start to its answer, as the plugin measures it; interleaved.
 fn requests(agent: &Agent, size: Size, page: &mut Page) {
     for number in 0..size.requests {
-        Job::batch(&format!("request-{number}"), OURS, &["/bin/busybox", "true"])
-            .group("EphemeralDisk", json!({"SizeMB": 10}))
-            .task("Resources", json!({"CPU": 20, "MemoryMB": 10}))
-            .finish(agent);
-        // The one before is gone with all that the agent does about it.
-        std::thread::sleep(Duration::from_millis(200));
+        for driver in [FLOOR, OURS] {
+            Job::batch(&format!("request-{number}"), driver, &["/bin/busybox", "true"])
+                .group("EphemeralDisk", json!({"SizeMB": 10}))
+                .task("Resources", json!({"CPU": 20, "MemoryMB": 10}))
+                .finish(agent);
+            // The one before is gone with all that the agent does about it.
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
     let micros = |line: &String| line.split("micros=").nth(1)?.split(' ').next()?.parse::<f64>().ok();
-    let all: Samples = agent.log_lines("task started").iter().filter_map(micros).map(|us| us / 1e3).collect();
-    // The first of a new plugin makes what the others use.
-    page.requests = all.into_iter().skip(1).collect();
-    assert!(page.requests.len() + 2 >= size.requests, "{} requests were told", page.requests.len());
+    for driver in [FLOOR, OURS] {
+        let mut lines = agent.log_lines("task started");
+        lines.retain(|line| line.contains(&format!("driver={driver} ")));
+        // The first of a new plugin makes what the others use.
+        let all: Samples = lines.iter().filter_map(micros).skip(1).map(|us| us / 1e3).collect();
+        assert!(all.len() + 2 >= size.requests, "{} requests of {driver} were told", all.len());
+        page.requests.insert(driver, all);
+    }
 }

@@ -28,6 +28,13 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// What a supervisor is told.
+#[derive(Debug, Args)]
+pub(crate) struct Supervise {
+    /// The allocation.
+    pub(crate) id: String,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a job file, or a command after `--`; in the foreground, or with -d in the background.
@@ -43,10 +50,7 @@ pub(crate) enum Command {
     },
     /// Supervise an allocation that was prepared (what `run -d` and `resume` start).
     #[command(hide = true)]
-    Supervise {
-        /// The allocation.
-        id: String,
-    },
+    Supervise(Supervise),
     /// Take up detached runs again: after a crash of their supervisors, and after a reboot those that asked for it.
     Resume,
     /// List allocations and their tasks.

@@ -28,6 +28,7 @@ impl Cli {
         match arguments.get(1)?.to_str()? {
             "run" => Cli::with_one("run", arguments, |run: Run| Command::Run(Box::new(run))),
             "exec" => Cli::with_one("exec", arguments, Command::Exec),
+            "supervise" => Cli::with_one("supervise", arguments, Command::Supervise),
             _ => None,
         }
     }
@@ -57,6 +58,7 @@ mod tests {
             "bivouac run --name x --cap-add net_raw --read-only --tmpfs /t:size=1m -- x --help",
             "bivouac exec -it web -- bash",
             "bivouac exec web ls -l",
+            "bivouac supervise --state-dir /x -- 07e1f62d-eb85-49a3-a2c5-665a50c95ce0",
         ];
         for line in lines {
             let words = with_double_dashes(line.split(' ').map(OsString::from));

@@ -3,17 +3,31 @@
 use bivouac_driver::host::processors;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
-/// The machine as job files see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    /// `node.*`, `attr.*` and `meta.*`, by their whole name.
-    pub attributes: BTreeMap<String, String>,
-}
+/// The machine as job files see it: `node.*` and `attr.*`, by their whole name. It is looked at when one of them is
+/// asked for, which few job files do. What cannot be read is left out: a constraint on it says so.
+#[derive(Debug, Default)]
+pub struct Node(OnceLock<BTreeMap<String, String>>);
 
 impl Node {
-    /// Looks at this machine. What cannot be read is left out: a constraint on it says so.
+    /// This machine.
     pub fn of_this_machine() -> Node {
+        Node::default()
+    }
+
+    /// A machine of these names alone.
+    #[cfg(test)]
+    pub(crate) fn of(attributes: BTreeMap<String, String>) -> Node {
+        Node(attributes.into())
+    }
+
+    /// One of the names.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.0.get_or_init(Node::look).get(name).cloned()
+    }
+
+    fn look() -> BTreeMap<String, String> {
         let uname = rustix::system::uname();
         let hostname = uname.nodename().to_string_lossy().into_owned();
         let mut attributes = BTreeMap::new();
@@ -41,12 +55,7 @@ impl Node {
         }
         set("attr.driver.exec", "1".to_owned());
         set("attr.driver.bivouac", "1".to_owned());
-        Node { attributes }
-    }
-
-    /// One of the names.
-    pub fn get(&self, name: &str) -> Option<String> {
-        self.attributes.get(name).cloned()
+        attributes
     }
 }
 
@@ -74,6 +83,8 @@ fn mhz_of_one(cpus: &Path, info: &str) -> u64 {
         read("base_frequency").or_else(|| read("cpuinfo_max_freq"))
     };
     let directories = std::fs::read_dir(cpus).into_iter().flatten().flatten();
+    let numbered = |name: &str| name.strip_prefix("cpu").is_some_and(|rest| rest.parse::<u32>().is_ok());
+    let directories = directories.filter(|entry| entry.file_name().to_str().is_some_and(numbered));
     let kept: Vec<u64> = directories.filter_map(|entry| Some(khz(&entry.path())? / 1000)).collect();
     let now = info.lines().filter(|line| line.starts_with("cpu MHz"));
     let now = now.filter_map(|line| line.split(':').nth(1)?.trim().parse::<f64>().ok()).map(|mhz| mhz as u64);

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn run(cli: Cli) -> Result<u8> {
     match &cli.command {
         Command::Run(run) => run::run(&cli, run),
-        Command::Supervise { id } => run::supervise(&cli, id),
+        Command::Supervise(supervise) => run::supervise(&cli, &supervise.id),
         Command::Schedule { name } => run::schedule(&cli, name),
         Command::Resume => run::resume(&cli),
         Command::Ps(listing) => tasks::ps(&cli, listing),

@@ -19,11 +19,8 @@ fn parse(text: &str) -> Outcome {
 }
 
 fn try_plan(text: &str, volumes: &HostVolumes) -> Result<Vec<Allocation>, PlanError> {
-    let node = Node {
-        attributes: [("node.class", "big"), ("attr.kernel.name", "linux"), ("node.unique.name", "here")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-    };
+    let attributes = [("node.class", "big"), ("attr.kernel.name", "linux"), ("node.unique.name", "here")];
+    let node = Node::of(attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     let new_id = || "07e1f62d-eb85-49a3-a2c5-665a50c95ce0".to_owned();
     let scene = Scene {
         node: &node,

@@ -519,9 +519,10 @@ fn w3_killed_at_any_moment_one_supervisor_later_one_task_runs() {
         let pid = rustix::process::Pid::from_raw(born).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         starting.wait().unwrap();
-        // Until it is dead it holds its lock, and to everybody it is the supervisor.
+        // Until it is dead it holds its lock, and to everybody it is the supervisor; its command line goes earlier.
         wait_for("the killed one to be gone", || {
-            (!processes(&["supervise", state]).contains(&born)).then_some(())
+            let stat = std::fs::read_to_string(format!("/proc/{born}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
         });
         wait_for("one supervisor and one task", || {
             let (_, stderr, code) = bivouac.told(&["resume"]);

@@ -256,8 +256,7 @@ fn what_the_disk_would_not_keep_is_told_and_does_not_run() {
 
     // Runs that nobody waits for: the scheduler says so in its log, and the next is tried at its time.
     assert_eq!(bivouac.told(&["run", "-d", &file]).2, Some(0));
-    kill(scheduler(&bivouac).unwrap(), rustix::process::Signal::KILL);
-    wait_for("its end", || scheduler(&bivouac).is_none().then_some(()));
+    kill_at_once(scheduler(&bivouac).unwrap());
     let before = bivouac.jobs();
     // Of a run that the scheduler began just before its end it may tell the same.
     let (_, stderr, _) = unsynced(|| bivouac.told(&["resume"]));
@@ -269,6 +268,15 @@ fn what_the_disk_would_not_keep_is_told_and_does_not_run() {
     });
     assert!(bivouac.jobs().len() <= before.len(), "{before:?} {:?}", bivouac.jobs());
     bivouac.end();
+}
+
+/// Kills a process and waits until it holds nothing any more; its command line goes earlier.
+fn kill_at_once(pid: i32) {
+    kill(pid, rustix::process::Signal::KILL);
+    wait_for("its end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
 }
 
 #[test]
@@ -291,8 +299,7 @@ fn a_periodic_job_starts_by_the_clock_and_survives_the_death_of_its_scheduler() 
     let (_, stderr, code) = bivouac.told(&["run", "-d", &file]);
     assert!(code == Some(0) && stderr.contains("unchanged"), "{stderr}");
 
-    kill(scheduler(&bivouac).unwrap(), rustix::process::Signal::KILL);
-    wait_for("its end", || scheduler(&bivouac).is_none().then_some(()));
+    kill_at_once(scheduler(&bivouac).unwrap());
     assert!(bivouac.told(&["ps"]).0.contains("periodic, unsupervised"));
     assert!(bivouac.told(&["gc"]).1.contains("bivouac resume"));
     let before = bivouac.jobs().last().cloned();
@@ -327,8 +334,7 @@ fn a_run_that_is_not_over_prohibits_the_next_and_what_was_missed_is_made_up_once
     let daily = EVERY_SECOND.replace("* * * * * * *", "0 0 * * *");
     let file = bivouac.write("j.nomad.hcl", &job("batch", &daily, "true"));
     assert_eq!(bivouac.told(&["run", "-d", &file]).2, Some(0));
-    kill(scheduler(&bivouac).unwrap(), rustix::process::Signal::KILL);
-    wait_for("its end", || scheduler(&bivouac).is_none().then_some(()));
+    kill_at_once(scheduler(&bivouac).unwrap());
     // As if it had died three days ago.
     let progress = bivouac.state.join("jobs/j/progress.json");
     let mut until: Value = serde_json::from_slice(&std::fs::read(&progress).unwrap()).unwrap();

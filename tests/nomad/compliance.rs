@@ -35,14 +35,21 @@ fn compare(driver: &str, theirs: &Facts, ours: &Facts) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Looks side by side: most of the time goes by in waiting for an agent.
+fn at_once<const N: usize>(looks: [impl FnOnce() -> Facts + Send; N]) -> [Facts; N] {
+    std::thread::scope(|scope| {
+        looks.map(|look| scope.spawn(look)).map(|look| look.join().expect("its facts"))
+    })
+}
+
 /// The built-in driver with a small root, and ours beside it, telling Nomad `image` and `chroot`.
 #[test]
 fn as_bivouac() {
     ours(|agent| {
-        let theirs = scenarios::all(agent, "exec");
-        for driver in ["bivouac", "bivouac-chroot"] {
-            compare(driver, &theirs, &scenarios::all(agent, driver));
-        }
+        let drivers = ["exec", "bivouac", "bivouac-chroot"];
+        let [theirs, image, chroot] = at_once(drivers.map(|driver| || scenarios::all(agent, driver)));
+        compare("bivouac", &theirs, &image);
+        compare("bivouac-chroot", &theirs, &chroot);
     });
 }
 
@@ -60,27 +67,35 @@ fn start_built_in(nomad: &Path) -> Agent {
 fn as_exec() {
     static BUILT_IN: Shared = Shared::new(&["compliance::as_exec"], start_built_in);
     BUILT_IN.lend(|theirs| {
-        let nomad = program().expect("Nomad is there");
-        let (plugin, shim) = real_plugin();
-        let shim = shim.to_str().expect("a plain path").to_owned();
-        let theirs = scenarios::all(theirs, "exec");
-        for block in ["", "config { fs_isolation = \"chroot\" }"] {
-            let plugins = [Plugin { file: "exec", program: &plugin, block }];
-            let mut agent =
-                Agent::prepare(&nomad, Setup { env: &[("BIVOUAC_SHIM", &shim)], ..Setup::default() });
-            agent.client = furnish(&agent.dir);
-            if !block.is_empty() {
-                let start = agent.client.find("chroot_env").expect("the root");
-                let end = agent.client.find('}').expect("its end");
-                // As docs/nomad.md says: with `chroot` the client must not copy what we show anyway.
-                agent.client.replace_range(start..=end, "chroot_env = { \"/nonexistent\" = \"/\" }");
-            }
-            agent.configure(&plugins);
-            agent.launch();
-            agent.wait_for_driver("exec");
-            compare("exec", &theirs, &scenarios::all(&agent, "exec"));
-        }
+        let blocks = ["", "config { fs_isolation = \"chroot\" }"];
+        let looks: [Box<dyn FnOnce() -> Facts + Send>; 3] = [
+            Box::new(|| scenarios::all(theirs, "exec")),
+            Box::new(move || in_its_place(blocks[0])),
+            Box::new(move || in_its_place(blocks[1])),
+        ];
+        let [theirs, image, chroot] = at_once(looks);
+        compare("exec", &theirs, &image);
+        compare("exec", &theirs, &chroot);
     });
+}
+
+fn in_its_place(block: &str) -> Facts {
+    let nomad = program().expect("Nomad is there");
+    let (plugin, shim) = real_plugin();
+    let shim = shim.to_str().expect("a plain path").to_owned();
+    let plugins = [Plugin { file: "exec", program: &plugin, block }];
+    let mut agent = Agent::prepare(&nomad, Setup { env: &[("BIVOUAC_SHIM", &shim)], ..Setup::default() });
+    agent.client = furnish(&agent.dir);
+    if !block.is_empty() {
+        let start = agent.client.find("chroot_env").expect("the root");
+        let end = agent.client.find('}').expect("its end");
+        // As docs/nomad.md says: with `chroot` the client must not copy what we show anyway.
+        agent.client.replace_range(start..=end, "chroot_env = { \"/nonexistent\" = \"/\" }");
+    }
+    agent.configure(&plugins);
+    agent.launch();
+    agent.wait_for_driver("exec");
+    scenarios::all(&agent, "exec")
 }
 
 /// Both with the roots that they make when nobody says anything.

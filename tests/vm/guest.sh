@@ -93,7 +93,7 @@ while IFS="$tab" read -r name seconds cwd binary part; do
     # Only these tests make a file system, one of them with quotas.
     case $name in bivouac--disks | bivouac-shim--cost) modprobe --all loop ext4 quota_v2 ;; esac
     before=$(cut -d. -f1 /proc/uptime)
-    ( cd "$cwd" && exec timeout -k 10 "$seconds" "$binary" --show-output --test-threads=4 $part ) >"$folder/$name.log" 2>&1 </dev/null
+    ( cd "$cwd" && exec timeout -k 10 "$seconds" "$binary" --show-output $part ) >"$folder/$name.log" 2>&1 </dev/null
     status=$?
     after=$(cut -d. -f1 /proc/uptime)
     printf '%s\t%s\t%s\n' "$name" "$status" "$((after - before))" >>"$folder/results"

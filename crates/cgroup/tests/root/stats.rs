@@ -10,7 +10,7 @@ use bivouac_cgroup::{Bytes, CpuMax, Limits, Stats};
 fn figures_are_those_of_the_work_done() {
     let test = "figures_are_those_of_the_work_done";
     for scope in Scope::new(test).into_iter().chain(Scope::without_unified(test)) {
-        let limits = Limits { cpu_max: Some(CpuMax::new(5_000, 50_000, 0).unwrap()), ..Limits::default() };
+        let limits = Limits { cpu_max: Some(CpuMax::new(25_000, 50_000, 0).unwrap()), ..Limits::default() };
         let group = scope.group(&limits);
         let fresh = group.stats().unwrap();
         assert_eq!(fresh.pids, Some(0));

@@ -233,12 +233,23 @@ fn z19_logs_of_both_streams_are_followed() {
             &["/bin/sh", "-c", "for n in 1 2 3; do echo out $n; echo err $n >&2; sleep 0.5; done; sleep 2"],
         )
         .start(agent);
-        let said = agent.nomad(&["alloc", "logs", "-f", &run.id]);
+        // The command follows both streams for as long as it is let.
+        let files = ["out", "err"].map(|name| agent.dir.join(format!("z19-{name}")));
+        let [out, err] = [0, 1].map(|at| std::fs::File::create(&files[at]).expect("a file"));
+        let mut following = agent.command(&["alloc", "logs", "-f", &run.id]);
+        let mut following = following.stdout(out).stderr(err).spawn().expect("it follows");
+        let said = || [0, 1].map(|at| std::fs::read_to_string(&files[at]).unwrap_or_default());
         let of = |word: &str, text: &str| {
             text.lines().filter(|line| line.starts_with(word)).map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(of("out", &said.stdout), ["out 1", "out 2", "out 3"], "{said:?}");
-        assert_eq!(of("err", &said.stderr), ["err 1", "err 2", "err 3"], "{said:?}");
+        let all = deadline(|| {
+            let [out, err] = said();
+            of("out", &out) == ["out 1", "out 2", "out 3"] && of("err", &err) == ["err 1", "err 2", "err 3"]
+        });
+        let pid = rustix::process::Pid::from_child(&following);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is told to end");
+        following.wait().expect("its end");
+        assert!(all, "{:?}", said());
     });
 }
 

@@ -484,21 +484,6 @@ fn files_are_looked_at_and_copied_and_actions_run() {
     assert!(code != Some(0) && stderr.contains("it has: greet"), "{stderr}");
 }
 
-/// Whoever starts a supervisor may die, or fail, before the allocation is written down.
-#[test]
-fn a_supervisor_that_never_gets_the_word_ends_and_does_nothing() {
-    let Some(bivouac) = Bivouac::new("word") else { return };
-    for command in ["supervise", "schedule"] {
-        let arguments = [command, "--", "07e1f62d-eb85-49a3-a2c5-665a50c95ce0"];
-        assert_eq!(bivouac.told(&arguments), (String::new(), String::new(), Some(0)), "{command}");
-        assert!(!bivouac.state.join("state").exists() && !bivouac.state.join("jobs").exists());
-        let word = std::io::pipe().unwrap();
-        std::io::Write::write_all(&mut &word.1, b"!").unwrap();
-        let told = bivouac.command(&arguments).stdin(word.0).output().unwrap();
-        assert_eq!(told.status.code(), Some(125), "told to begin, it looks for what is not there: {told:?}");
-    }
-}
-
 /// Processes whose command line holds all of these words.
 fn processes(words: &[&str]) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();

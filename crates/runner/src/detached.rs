@@ -12,18 +12,18 @@ use crate::network::Settings;
 use crate::registry::Submission;
 use crate::relay::wait;
 use crate::report::{Format, Level, Report};
-use crate::state::{Care, Face, Home, Keep, Lock, OnBoot, Plan, State, VERSION};
+use crate::state::{Care, Face, Home, Keep, OnBoot, Plan, State, VERSION};
 use crate::supervisor::{Outputs, StartError, Supervisor};
 use bivouac_driver::config::OperatorConfig;
 use bivouac_driver::engine::{Engine, Started};
 use bivouac_driver::request::{Output, TaskStreams};
 use bivouac_sys::exec::StringArray;
 use bivouac_sys::spawn::{Executable, Spawn, spawn};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -56,61 +56,12 @@ pub struct Terms<'a> {
     pub network: &'a Settings,
 }
 
-/// A supervisor process that waits for the word to begin. Dropped without it, the process ends.
-#[derive(Debug)]
-pub struct Beginning {
-    word: PipeWriter,
-    answer: PipeReader,
-}
-
-impl Beginning {
-    /// Gives the word; what comes back is where it answers.
-    fn begin(mut self) -> PipeReader {
-        // One that has died answers nothing, which is told then.
-        let _ = self.word.write_all(b"!");
-        self.answer
-    }
-
-    /// Ends it, and waits for that.
-    fn give_up(self) {
-        let Beginning { word, mut answer } = self;
-        drop(word);
-        let _ = answer.read_to_end(&mut Vec::new());
-    }
-}
-
-/// Writes an allocation down, so that a supervisor can take it up: directories, plan. Its supervisor is started
-/// first: a process takes as long to come up as all that.
+/// Writes an allocation down, so that a supervisor can take it up: directories, plan.
 ///
 /// # Errors
 /// [`RunError`]; nothing is left then.
-pub fn prepare(
-    engine: &Engine,
-    home: &Home,
-    allocation: &Allocation,
-    terms: Terms<'_>,
-) -> Result<(Keep, Beginning), RunError> {
+pub fn prepare(home: &Home, allocation: &Allocation, terms: Terms<'_>) -> Result<Keep, RunError> {
     let keep = home.keep(&allocation.id);
-    let made = keep.make().map_err(RunError::from);
-    let started = made.and_then(|lock| Ok((lock, start(engine, home, &keep, "supervise")?)));
-    let (lock, beginning) = started.inspect_err(|_| forget(home, allocation))?;
-    match write(home, &keep, lock, allocation, terms) {
-        Ok(()) => Ok((keep, beginning)),
-        Err(error) => {
-            beginning.give_up();
-            Err(error)
-        }
-    }
-}
-
-/// Directories and plan; nothing is left of them after an error.
-fn write(
-    home: &Home,
-    keep: &Keep,
-    lock: Lock,
-    allocation: &Allocation,
-    terms: Terms<'_>,
-) -> Result<(), RunError> {
     let plan = Plan {
         version: VERSION,
         allocation: allocation.clone(),
@@ -120,48 +71,46 @@ fn write(
         submission: terms.submission.cloned(),
         network: terms.network.clone(),
     };
-    // Synced when the supervisor has been told to begin.
-    let written = keep.write_plan(&plan, Care::Cached);
-    // From now on others know of it, should its supervisor never come so far.
-    let written = written.and_then(|()| keep.write(&State::fresh(&plan), Care::Cached));
-    drop(lock);
-    let written = written.map_err(RunError::from).and_then(|()| {
+    let made = keep.make().and_then(|_lock| {
+        // Synced while its supervisor starts.
+        keep.write_plan(&plan, Care::Cached)?;
+        // From now on others know of it, should its supervisor never come so far.
+        keep.write(&State::fresh(&plan), Care::Cached)
+    });
+    let made = made.map_err(RunError::from).and_then(|()| {
         allocation.make_directories()?;
         allocation.gather_secrets()?;
         disks::take(home, allocation)?;
         Ok(allocation.plant()?)
     });
-    written.inspect_err(|_| forget(home, allocation))
+    if let Err(error) = made {
+        // What cannot be removed stays for gc: the failure before is what counts.
+        let _ = crate::gc::forget(home, allocation);
+        return Err(error);
+    }
+    Ok(keep)
 }
 
-fn forget(home: &Home, allocation: &Allocation) {
-    // What cannot be removed stays for gc: the failure before is what counts.
-    let _ = crate::gc::forget(home, allocation);
-}
-
-/// Has the supervisor of a prepared allocation begin, and waits until its tasks run; how that went.
+/// Starts a supervisor for a prepared allocation and waits until its tasks run; how that went.
 ///
 /// # Errors
-/// [`RunError::State`]: the disk did not keep the plan; what was started has been told to stop.
-pub fn launch(keep: &Keep, beginning: Beginning) -> Result<Answer, RunError> {
+/// [`RunError::Kernel`] when there is no such process. [`RunError::State`]: the disk did not keep the plan; what was
+/// started has been told to stop.
+pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
     // By the time that the disk is known to fail its tasks may run.
-    follow_up(keep, beginning).inspect_err(|_| {
+    take_up(engine, home, keep).inspect_err(|_| {
         let stop = Request::Stop { task: None, grace_ms: None, delay: Delay::Skipped };
         // What it could not stop is seen by `ps`.
         let _ = control::ask(keep, &stop);
     })
 }
 
-/// Starts another supervisor for an allocation that ran before: what the disk does not keep of it is told, and goes on.
+/// The same for an allocation that ran before: what the disk does not keep of it is told, and goes on.
 ///
 /// # Errors
-/// [`RunError::Kernel`] when there is no such process. [`RunError::State`], as said.
+/// As [`launch`].
 pub fn take_up(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
-    follow_up(keep, start(engine, home, keep, "supervise")?)
-}
-
-fn follow_up(keep: &Keep, beginning: Beginning) -> Result<Answer, RunError> {
-    let reader = beginning.begin();
+    let reader = begin(engine, home, keep, "supervise")?;
     // Meanwhile, since somebody waits: nobody is told of an allocation that a loss of power would take away.
     let synced = keep.sync_plan();
     let answer = listen(reader, keep);
@@ -174,39 +123,22 @@ fn follow_up(keep: &Keep, beginning: Beginning) -> Result<Answer, RunError> {
 /// # Errors
 /// [`RunError::Kernel`] when there is no such process.
 pub fn launch_scheduler(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
-    Ok(listen(start(engine, home, keep, "schedule")?.begin(), keep))
+    Ok(listen(begin(engine, home, keep, "schedule")?, keep))
 }
 
-/// Has a supervisor begin; how that goes stands in its state. As with [`launch`] nothing runs that a loss of power would
-/// take away; but nobody waits here, so the disk comes first, and there is nothing to stop.
-pub(crate) fn launch_unheard(keep: &Keep, beginning: Beginning) -> Result<(), RunError> {
-    match keep.sync_plan() {
-        Ok(()) => {
-            drop(beginning.begin());
-            Ok(())
-        }
-        Err(error) => {
-            beginning.give_up();
-            Err(error.into())
-        }
-    }
+/// Starts a supervisor for a prepared allocation; how that goes stands in its state. As with [`launch`] nothing runs that a
+/// loss of power would take away; but nobody waits here, so the disk comes first, and there is nothing to stop.
+pub(crate) fn launch_unheard(engine: &Engine, home: &Home, keep: &Keep) -> Result<(), RunError> {
+    keep.sync_plan()?;
+    start(engine, home, keep, "supervise", null().map_err(failed)?.as_fd())
 }
 
-/// Starts a supervisor that nobody hears, for an allocation whose own has gone.
-pub(crate) fn take_up_unheard(engine: &Engine, home: &Home, keep: &Keep) -> Result<(), RunError> {
-    launch_unheard(keep, start(engine, home, keep, "supervise")?)
-}
-
-/// In a process that was started so: waits for the word to begin, on standard input. Without it whoever started us has
-/// thought better of it, or has died.
-pub fn is_told_to_begin() -> bool {
-    let mut word = [0];
-    let told = std::io::stdin().read_exact(&mut word).is_ok();
-    if let Ok(null) = null() {
-        // Nothing that is started later holds the way to whoever started us.
-        let _ = rustix::stdio::dup2_stdin(null);
-    }
-    told
+/// Starts ourselves; what comes back is where it answers.
+fn begin(engine: &Engine, home: &Home, keep: &Keep, command: &str) -> Result<PipeReader, RunError> {
+    let (reader, writer) = std::io::pipe()
+        .map_err(|error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO)))?;
+    start(engine, home, keep, command, writer.as_fd())?;
+    Ok(reader)
 }
 
 fn listen(mut reader: PipeReader, keep: &Keep) -> Answer {
@@ -227,13 +159,14 @@ fn null() -> Result<OwnedFd, rustix::io::Errno> {
 }
 
 /// Starts ourselves, with one of the hidden commands.
-fn start(engine: &Engine, home: &Home, keep: &Keep, command: &str) -> Result<Beginning, RunError> {
-    let pipe = || {
-        let none = |error| failed(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO));
-        std::io::pipe().map_err(none)
-    };
-    let ((hears, word), (answer, tells)) = (pipe()?, pipe()?);
-    let log = open_log(keep).map_err(failed)?;
+fn start(
+    engine: &Engine,
+    home: &Home,
+    keep: &Keep,
+    command: &str,
+    answer: BorrowedFd<'_>,
+) -> Result<(), RunError> {
+    let (null, log) = (null().map_err(failed)?, open_log(keep).map_err(failed)?);
     let text = |bytes: &[u8]| CString::new(bytes).unwrap_or_default();
     let arguments = StringArray::new(vec![
         text(b"bivouac"),
@@ -261,12 +194,12 @@ fn start(engine: &Engine, home: &Home, keep: &Keep, command: &str) -> Result<Beg
         program: Executable::At(c"/proc/self/exe"),
         arguments: &arguments,
         environment: &environment,
-        descriptors: &[hears.as_fd(), tells.as_fd(), log.as_fd()],
+        descriptors: &[null.as_fd(), answer, log.as_fd()],
         cgroup: entrance.unified.as_ref().map(AsFd::as_fd),
         tasks: &tasks,
     })
     .map_err(failed)?;
-    Ok(Beginning { word, answer })
+    Ok(())
 }
 
 fn open_log(keep: &Keep) -> Result<OwnedFd, rustix::io::Errno> {
@@ -433,15 +366,12 @@ mod tests {
         allocation.tasks[0].planted.push(planted);
         let network = Settings::default();
         let terms = Terms { on_boot: OnBoot::Forget, config: None, submission: None, network: &network };
-        let keep = home.keep("one");
-        let lock = keep.make().unwrap();
-        let error = write(&home, &keep, lock, &allocation, terms).unwrap_err().to_string();
+        let error = prepare(&home, &allocation, terms).unwrap_err().to_string();
         assert!(error.contains("local/in"), "{error}");
         assert_eq!(std::fs::read_to_string(kept.join("precious")).unwrap(), "the user's");
         assert!(!allocation.directory.exists() && !home.keep("one").path().exists(), "nothing else is left");
         allocation.tasks[0].planted.clear();
-        let lock = keep.make().unwrap();
-        write(&home, &keep, lock, &allocation, terms).unwrap();
+        prepare(&home, &allocation, terms).unwrap();
         assert!(allocation.directory.join("t/local/precious").exists());
         crate::gc::forget(&home, &allocation).unwrap();
         assert!(kept.join("precious").exists());

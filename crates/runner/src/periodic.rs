@@ -4,7 +4,7 @@
 //! so that a scheduler that was killed at any moment is followed by one that starts nothing twice; what was missed
 //! while none was there is made up once.
 
-use crate::allocation::PlanError;
+use crate::allocation::{Allocation, PlanError};
 use crate::control::{Answer as Told, Desk, Request};
 use crate::detached::{self, Answer, Terms};
 use crate::foreground::RunError;
@@ -221,20 +221,23 @@ impl<'a> Scheduler<'a> {
             // A scheduler that was killed on the way may have begun.
             match runs.iter().find(|run| run.state.name == allocation.name) {
                 None => {
-                    let (keep, beginning) = detached::prepare(self.engine, self.home, &allocation, terms)?;
-                    if let Err(error) = detached::launch_unheard(&keep, beginning) {
+                    let keep = detached::prepare(self.home, &allocation, terms)?;
+                    if let Err(error) = self.start(&keep, &allocation) {
                         // It does not come later, when nobody expects it.
                         let _ = crate::gc::forget(self.home, &allocation);
                         return Err(error);
                     }
                 }
-                Some(run) if run.is_live() && !run.supervised => {
-                    detached::take_up_unheard(self.engine, self.home, &run.keep)?;
-                }
-                Some(_) => continue,
+                Some(run) if run.is_live() && !run.supervised => self.start(&run.keep, &allocation)?,
+                Some(_) => {}
             }
-            tell(&format!("started {}", allocation.name));
         }
+        Ok(())
+    }
+
+    fn start(&self, keep: &Keep, allocation: &Allocation) -> Result<(), RunError> {
+        detached::launch_unheard(self.engine, self.home, keep)?;
+        tell(&format!("started {}", allocation.name));
         Ok(())
     }
 

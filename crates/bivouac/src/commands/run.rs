@@ -196,8 +196,8 @@ impl Starter<'_> {
         let mut started = Vec::new();
         for allocation in allocations {
             settle_disks(self.engine, self.home, allocation)?;
-            let (keep, beginning) = detached::prepare(self.engine, self.home, allocation, terms)?;
-            match detached::launch(&keep, beginning)? {
+            let keep = detached::prepare(self.home, allocation, terms)?;
+            match detached::launch(self.engine, self.home, &keep)? {
                 Answer::Begun => started.push(keep),
                 Answer::Failed { text, exit_code } => {
                     for earlier in &started {
@@ -287,23 +287,17 @@ fn read_payload(path: &Path) -> Result<Vec<u8>> {
 
 /// The life of a supervisor in the background: what `run -d` and `resume` start.
 pub(super) fn supervise(cli: &Cli, id: &str) -> Result<u8> {
-    let (home, engine) = (home(cli)?, engine()?);
-    if !detached::is_told_to_begin() {
-        return Ok(0);
-    }
+    let home = home(cli)?;
     let plan = home.keep(id).plan()?;
     let machine = machine(plan.config.as_deref())?;
     drop(plan);
-    detached::supervise(&engine, &machine.operator, &home, id, ui::format())?;
+    detached::supervise(&engine()?, &machine.operator, &home, id, ui::format())?;
     Ok(0)
 }
 
 /// The life of a periodic job's scheduler: what `run -d` and `resume` start.
 pub(super) fn schedule(cli: &Cli, name: &str) -> Result<u8> {
     let home = home(cli)?;
-    if !detached::is_told_to_begin() {
-        return Ok(0);
-    }
     let (config, disk) = registry::find(&home, name)?
         .map(|known| (known.registration.config, known.registration.disk))
         .unwrap_or_default();

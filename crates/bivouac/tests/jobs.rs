@@ -320,6 +320,18 @@ fn a_periodic_job_starts_by_the_clock_and_survives_the_death_of_its_scheduler() 
     bivouac.end();
 }
 
+/// Who removes the state directory can say nothing to a scheduler any more.
+#[test]
+fn a_scheduler_whose_job_was_removed_by_hand_ends() {
+    let Some(bivouac) = Bivouac::new("removed") else { return };
+    let file = bivouac.write("j.nomad.hcl", &job("batch", EVERY_SECOND, "true"));
+    assert_eq!(bivouac.told(&["run", "-d", &file]).2, Some(0));
+    assert!(scheduler(&bivouac).is_some());
+    std::fs::remove_dir_all(bivouac.state.join("jobs/j")).unwrap();
+    wait_for("its end", || scheduler(&bivouac).is_none().then_some(()));
+    bivouac.end();
+}
+
 #[test]
 fn a_run_that_is_not_over_prohibits_the_next_and_what_was_missed_is_made_up_once() {
     let Some(bivouac) = Bivouac::new("overlap") else { return };

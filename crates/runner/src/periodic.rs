@@ -121,8 +121,12 @@ impl<'a> Scheduler<'a> {
             if let Some(due) = due.filter(|due| *due <= now) {
                 self.begin(due);
                 self.until = now.max(due);
-                // A full disk ends no schedule: another scheduler would look at this start again, and find it made.
                 if let Err(error) = registry::advance(&self.keep, self.until.as_second()) {
+                    // Somebody has taken the job away by hand.
+                    if !self.keep.path().exists() {
+                        return Err(error.into());
+                    }
+                    // A full disk ends no schedule: another scheduler would look at this start again, and find it made.
                     tell(&error.to_string());
                 }
                 continue;

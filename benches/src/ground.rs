@@ -48,6 +48,8 @@ impl Ground {
             run("mount", &["--bind", &folder.display().to_string(), path])?;
         }
         run("umount", &["--lazy", &at])?;
+        // While its name can be seen.
+        top.close().context("cannot remove the mount point")?;
         // As every machine with systemd has it; where all subjects keep what a reboot may take.
         run("mount", &["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"])?;
         Ok(ground)

@@ -34,9 +34,11 @@ fn unquoted(text: &str) -> Result<String, &'static str> {
     let mut blank = true;
     while let Some(c) = chars.next() {
         match c {
-            '\0' => return Err("a NUL byte"),
             // A comment begins at the start or behind a blank.
-            '#' if blank => return Ok(out.trim_end().to_owned()),
+            '#' if blank => {
+                out.truncate(out.trim_end().len());
+                break;
+            }
             '\'' => loop {
                 match chars.next() {
                     None => return Err("a single quote is not closed"),
@@ -87,8 +89,19 @@ mod tests {
         assert_eq!((get("A"), get("B"), get("C")), (Some("1"), Some("two words"), Some("# $x \\n")));
         assert_eq!((get("D"), get("E"), get("F")), (Some("a\n\"b\" \u{e4}"), Some(""), Some("a=b")));
         assert_eq!((get("G"), get("H")), (Some("a#b"), Some("xyz")));
-        for bad in ["novalue", "=x", "1A=x", "A B=x", "A='x", "A=\"x", "A=\"\\u12\"", "A=\0", "A=\"\\u0000\""]
-        {
+        for bad in [
+            "novalue",
+            "=x",
+            "1A=x",
+            "A B=x",
+            "A='x",
+            "A=\"x",
+            "A=\"\\u12\"",
+            "A=\0",
+            "A=\"\\u0000\"",
+            "A='\0' # x",
+            "A=\"\0\" # x",
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
         assert!(parse("ok=1\nbad").unwrap_err().starts_with("line 2:"));

@@ -140,19 +140,20 @@ fn ends(agent: &Agent, driver: &str, facts: &mut Facts) {
     let run = Job::batch("oom", driver, &["tail", "/dev/zero"]).finish(agent);
     let (code, _, _) = run.end();
     put(facts, "a task that runs out of memory", format!("code {code}"));
-    let service = |name: &str, script: &str| {
-        Job::service(name, driver, &["/bin/sh", "-c", script]).task("KillTimeout", json!(SECOND))
+    // What is heard may be heard late on a busy machine.
+    let patient = |name: &str, script: &str| {
+        Job::service(name, driver, &["/bin/sh", "-c", script]).task("KillTimeout", json!(25 * SECOND))
     };
-    let run = service("heard", "trap 'exit 5' INT; echo up; while :; do sleep 0.1; done").start(agent);
+    let run = patient("heard", "trap 'exit 5' INT; echo up; while :; do sleep 0.1; done").start(agent);
     run.stdout_is("up\n");
     run.stop();
     seen_end(facts, "a stop that is heard", &run);
-    let run = service("deaf", "echo up; exec sleep 600").start(agent);
+    let run = patient("deaf", "echo up; exec sleep 600").task("KillTimeout", json!(SECOND)).start(agent);
     run.stdout_is("up\n");
     run.stop();
     let (code, signal, _) = run.end();
     put(facts, "a stop that the first process ignores", format!("code {code}, signal {signal}"));
-    let run = service(
+    let run = patient(
         "restarted",
         "echo up >> /local/ups; cat /local/ups; trap 'exit 0' INT; while :; do sleep 0.1; done",
     )

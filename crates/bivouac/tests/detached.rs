@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
+use process::wait_until_gone;
 use serde_json::Value;
 use support::{Bivouac, wait_for};
 
@@ -519,11 +522,8 @@ fn w3_killed_at_any_moment_one_supervisor_later_one_task_runs() {
         let pid = rustix::process::Pid::from_raw(born).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         starting.wait().unwrap();
-        // Until it is dead it holds its lock, and to everybody it is the supervisor; its command line goes earlier.
-        wait_for("the killed one to be gone", || {
-            let stat = std::fs::read_to_string(format!("/proc/{born}/stat")).unwrap_or_default();
-            (stat.is_empty() || stat.contains(") Z ")).then_some(())
-        });
+        // Until it is dead it holds its lock, and to everybody it is the supervisor.
+        wait_until_gone(born);
         wait_for("one supervisor and one task", || {
             let (_, stderr, code) = bivouac.told(&["resume"]);
             assert_eq!(code, Some(0), "{stderr}");

@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests, outside of test functions")]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use bivouac_sys::seccomp::{SockFilter, load_filter};
+use process::wait_until_gone;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -270,13 +273,9 @@ fn what_the_disk_would_not_keep_is_told_and_does_not_run() {
     bivouac.end();
 }
 
-/// Kills a process and waits until it holds nothing any more; its command line goes earlier.
 fn kill_at_once(pid: i32) {
     kill(pid, rustix::process::Signal::KILL);
-    wait_for("its end", || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        (stat.is_empty() || stat.contains(") Z ")).then_some(())
-    });
+    wait_until_gone(pid);
 }
 
 #[test]

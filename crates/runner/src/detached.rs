@@ -108,7 +108,7 @@ pub fn launch(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunEr
 /// The same for an allocation that ran before: what the disk does not keep of it is told, and goes on.
 ///
 /// # Errors
-/// As [`launch`].
+/// [`RunError::Kernel`] when there is no such process. [`RunError::State`], as said.
 pub fn take_up(engine: &Engine, home: &Home, keep: &Keep) -> Result<Answer, RunError> {
     let reader = begin(engine, home, keep, "supervise")?;
     // Meanwhile, since somebody waits: nobody is told of an allocation that a loss of power would take away.

@@ -342,11 +342,12 @@ fn requests(agent: &Agent, size: Size, page: &mut Page) {
         }
     }
     let micros = |line: &String| line.split("micros=").nth(1)?.split(' ').next()?.parse::<f64>().ok();
+    let lines = agent.log_lines("task started");
     for driver in [FLOOR, OURS] {
-        let mut lines = agent.log_lines("task started");
-        lines.retain(|line| line.contains(&format!("driver={driver} ")));
+        let of = format!("driver={driver} ");
+        let own = lines.iter().filter(|line| line.contains(&of));
         // The first of a new plugin makes what the others use.
-        let all: Samples = lines.iter().filter_map(micros).skip(1).map(|us| us / 1e3).collect();
+        let all: Samples = own.filter_map(micros).skip(1).map(|us| us / 1e3).collect();
         assert!(all.len() + 2 >= size.requests, "{} requests of {driver} were told", all.len());
         page.requests.insert(driver, all);
     }

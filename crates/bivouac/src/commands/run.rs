@@ -327,21 +327,24 @@ pub(super) fn resume(cli: &Cli) -> Result<u8> {
             ui::note(&format!("{name} is not to come back; `bivouac gc` removes what is left"));
             continue;
         }
-        match detached::take_up(&engine, &home, &entry.keep) {
-            Ok(Answer::Begun) => ui::note(&format!("{name} goes on")),
-            Ok(Answer::Failed { text, .. }) => {
-                failed = true;
-                ui::warn(&format!("{name}: {text}"));
-            }
-            // The others come back nevertheless.
-            Err(error) => {
-                failed = true;
-                ui::warn(&format!("{name}: {error}"));
-            }
-        }
+        failed |= !goes_on(&name, detached::take_up(&engine, &home, &entry.keep));
     }
     failed |= resume_schedulers(&engine, &home)?;
     Ok(u8::from(failed))
+}
+
+/// Tells whether one came back. When it did not, the others do nevertheless.
+fn goes_on(name: &str, answer: Result<Answer, RunError>) -> bool {
+    let why = match answer {
+        Ok(Answer::Begun) => {
+            ui::note(&format!("{name} goes on"));
+            return true;
+        }
+        Ok(Answer::Failed { text, .. }) => text,
+        Err(error) => error.to_string(),
+    };
+    ui::warn(&format!("{name}: {why}"));
+    false
 }
 
 /// Whether one of them did not come back.
@@ -355,13 +358,7 @@ fn resume_schedulers(engine: &Engine, home: &Home) -> Result<bool> {
             ui::note(&format!("{name} is not to come back; `bivouac gc` removes what is left"));
             continue;
         }
-        match detached::launch_scheduler(engine, home, &job.keep)? {
-            Answer::Begun => ui::note(&format!("{name} goes on")),
-            Answer::Failed { text, .. } => {
-                failed = true;
-                ui::warn(&format!("{name}: {text}"));
-            }
-        }
+        failed |= !goes_on(name, detached::launch_scheduler(engine, home, &job.keep));
     }
     Ok(failed)
 }

@@ -25,14 +25,15 @@ mount -t proc proc /proc
 # Killed helpers and plugins leave their sockets there.
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 if [ "$1" = own ]; then
-    mkdir -p /var/lib/cni
-    mount -t tmpfs tmpfs /var/lib/cni
     mount -t tmpfs -o mode=755 tmpfs /run
 fi
-mkdir -p /run/bivouac /var/lib/bivouac /etc/bivouac
+# What is made below these is of this namespace alone: the machine gets no directory by them.
+mount -t tmpfs -o mode=755 tmpfs /var/lib
+mkdir -p /run/bivouac /var/lib/bivouac /var/lib/cni
 mount -t tmpfs -o mode=700 tmpfs /run/bivouac
-mount -t tmpfs -o mode=755 tmpfs /var/lib/bivouac
-mount -t tmpfs -o mode=755 tmpfs /etc/bivouac
+if [ -d /etc/bivouac ]; then
+    mount -t tmpfs -o mode=755 tmpfs /etc/bivouac
+fi
 if [ "$1" = own ]; then
     ip link set lo up
 fi

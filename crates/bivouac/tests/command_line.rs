@@ -341,7 +341,9 @@ fn completed(bivouac: &Bivouac, line: &str) -> String {
 fn at_a_terminal(bivouac: &Bivouac) -> Option<String> {
     let mut bash = std::process::Command::new("script");
     bash.args(["--quiet", "--return", "--command", "bash --norc --noprofile -i", "/dev/null"]);
-    let mut bash = bash.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
+    // It keeps a history at home.
+    let mut bash =
+        bash.env("HOME", &bivouac.state).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().ok()?;
     let keys = format!(
         "bivouac() {{ {} \"$@\"; }}; source <(bivouac completion bash); export BIVOUAC_STATE_DIR={}\nbivouac logs uni\t\nexit\n",
         env!("CARGO_BIN_EXE_bivouac"),
@@ -385,13 +387,16 @@ fn names_complete_in_bash() {
 }
 
 /// A shell and its check of syntax, if it is installed.
-fn shell_takes(shell: &str, script: &str) -> bool {
-    let known = std::process::Command::new(shell).args(["-c", "true"]).output();
+fn shell_takes(bivouac: &Bivouac, shell: &str, script: &str) -> bool {
+    let run = |arguments: &[&str]| {
+        std::process::Command::new(shell).args(arguments).env("HOME", &bivouac.state).output()
+    };
+    let known = run(&["-c", "true"]);
     if !known.is_ok_and(|output| output.status.success()) {
         println!("SKIPPED: names_complete_in_zsh_and_fish: no {shell}");
         return false;
     }
-    let output = std::process::Command::new(shell).args(["-n", script]).output().unwrap();
+    let output = run(&["-n", script]).unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{shell}: {output:?}");
     true
 }
@@ -417,7 +422,7 @@ fn names_complete_in_zsh_and_fish() {
     for (shell, line) in [("zsh", ZSH), ("fish", FISH)] {
         let script = bivouac.state.join(format!("completion.{shell}"));
         std::fs::write(&script, bivouac.told(&["completion", shell]).0).unwrap();
-        if !shell_takes(shell, script.to_str().unwrap()) {
+        if !shell_takes(&bivouac, shell, script.to_str().unwrap()) {
             continue;
         }
         let completed = |before: &str, last: &str| {

@@ -159,9 +159,9 @@ fn contents_of(folder: &str, file: &str) -> BTreeSet<String> {
 }
 
 /// What a program prints; nothing where it is missing or refuses.
-fn printed(program: &str) -> String {
+fn printed(program: &str, arguments: &[&str]) -> String {
     let Some(path) = shell::find(program) else { return String::new() };
-    let output = Command::new(path).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let output = Command::new(path).args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
@@ -170,7 +170,7 @@ fn packet_filter() -> BTreeSet<String> {
     let is_made = |line: &&str| line.starts_with("-A") || (line.starts_with(':') && line.contains(" - ["));
     let of = |program: &str| {
         let made = |line: &str| format!("{program}: {}", line.split(" [").next().unwrap_or(line));
-        printed(program).lines().filter(is_made).map(made).collect::<Vec<_>>()
+        printed(program, &[]).lines().filter(is_made).map(made).collect::<Vec<_>>()
     };
     ["iptables-save", "ip6tables-save"].into_iter().flat_map(of).collect()
 }
@@ -297,28 +297,58 @@ fn abstract_sockets() -> BTreeSet<String> {
     lines.iter().filter_map(|line| named(line)).filter(|name| name.contains("bivouac")).collect()
 }
 
-/// The kernel tells only how many keys each user has.
+/// The keys of each user who has some. Whose they are is told to anybody, what they are only to their owner.
 fn keys() -> BTreeSet<String> {
-    let of = |line: &String| {
-        let (user, rest) = line.split_once(':')?;
-        let most: usize = rest.split_whitespace().next()?.parse().ok()?;
-        let user = user.trim().to_owned();
-        Some((1..=most).map(move |number| format!("number {number} of user {user}")).collect::<Vec<_>>())
+    let lines = lines_of("/proc/key-users");
+    let users = lines.iter().filter_map(|line| line.split_once(':')).map(|(user, _)| user.trim());
+    let of = |user: &str| {
+        let listed = printed("setpriv", &["--reuid", user, "--clear-groups", "cat", "/proc/keys"]);
+        listed.lines().filter_map(|line| key(user, line)).collect::<Vec<_>>()
     };
-    lines_of("/proc/key-users").iter().filter_map(of).flatten().collect()
+    users.flat_map(of).collect()
+}
+
+/// A line of /proc/keys, unless the key is another user's, or one of those that the kernel makes and keeps: its own, whose
+/// names begin with a dot, and two for each user as soon as something asks for them. See user-keyring(7).
+fn key(user: &str, line: &str) -> Option<String> {
+    let [id, _, _, _, _, owner, _, kind, name, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let of_kernel = |name: &str| [".", "_uid.", "_uid_ses."].iter().any(|begin| name.starts_with(begin));
+    if owner != user || (kind == "keyring" && of_kernel(name)) {
+        return None;
+    }
+    Some(format!("{kind} {} of user {user}, {id}", name.trim_end_matches(':')))
 }
 
 /// Lines of the kernel's log that no task may cause.
 fn kernel_complaints() -> BTreeSet<String> {
     const WORDS: [&str; 6] =
         ["BUG:", "Oops", "WARNING:", "general protection", "blocked for more than", "refcount"];
-    let log = printed("dmesg");
+    let log = printed("dmesg", &[]);
     log.lines().filter(|line| WORDS.iter().any(|word| line.contains(word))).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_the_kernel_keeps_are_nobodys_leftovers() {
+        let of_nobody = |line| key("65534", line);
+        let kept = [
+            "0fcc8055 I--Q---     1 perm 1f3f0000 65534 65534 keyring   _uid_ses.65534: 1",
+            "3217aec5 I--Q---     2 perm 1f3f0000 65534 65534 keyring   _uid.65534: empty",
+            "36bb3a6d I--Q---     1 perm 0c030000 65534 65534 keyring   .user_reg: 4",
+            "1217aec5 I--Q---     1 perm 3f1b0000     0     0 keyring   _ses: empty",
+            "",
+        ];
+        assert_eq!(kept.map(of_nobody), [const { None }; 5]);
+        let left = "3e0c1a77 I--Q---     1 perm 3f1b0000 65534 65534 keyring   _ses.bivouac: empty";
+        assert_eq!(of_nobody(left).unwrap(), "keyring _ses.bivouac of user 65534, 3e0c1a77");
+        let left = "1e0c1a77 I--Q---     1 perm 3f010000 65534 65534 user      _uid.x: 4";
+        assert_eq!(of_nobody(left).unwrap(), "user _uid.x of user 65534, 1e0c1a77");
+    }
 
     fn ledger(section: &str, things: &[&str]) -> Ledger {
         let of = |name: &str| match name == section {

@@ -17,6 +17,12 @@ pub(crate) const FLAGS: (&str, &str) = (
     "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS",
     "-C relocation-model=static -C target-feature=+crt-static",
 );
+/// Compilers of C for that target, as the crate `cc` looks for them. Few machines have one.
+const MUSL_COMPILERS: [&str; 2] = ["x86_64-linux-musl-gcc", "musl-gcc"];
+/// Where there is none, the machine's own does: the C among our dependencies (`ring`) takes of a C library only what is
+/// the same in all, unless the compiler is told to put checked variants in its place, as Ubuntu's is.
+const COMPILER: (&str, &str) = ("CC_x86_64_unknown_linux_musl", "cc");
+const COMPILER_FLAGS: (&str, &str) = ("CFLAGS_x86_64_unknown_linux_musl", "-U_FORTIFY_SOURCE");
 /// What a release consists of: package and program.
 const PROGRAMS: [(&str, &str); 2] = [("bivouac", "bivouac"), ("bivouac-shim", "bivouac-shim")];
 
@@ -58,6 +64,10 @@ pub(crate) fn binaries(workspace: &Workspace, profile: Profile) -> Result<Vec<Pa
         cargo.args(["--package", package, "--bin", program]);
     }
     cargo.env(FLAGS.0, FLAGS.1);
+    if MUSL_COMPILERS.iter().all(|name| shell::find(name).is_none()) && std::env::var_os(COMPILER.0).is_none()
+    {
+        cargo.envs([COMPILER, COMPILER_FLAGS]);
+    }
     shell::run(&mut cargo)?;
     let folder =
         workspace.target.join(TARGET).join(if profile == Profile::Release { "release" } else { "debug" });

@@ -73,7 +73,11 @@ impl Run<'_> {
         let pid = self.state()["supervisor"]["pid"].as_i64().unwrap();
         let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        let gone = || self.bivouac.told(&["ps", "--all", "--json"]).0.contains("\"supervised\": false");
+        let gone = || {
+            let rows: Value = serde_json::from_str(&self.bivouac.told(&["ps", "--all", "--json"]).0).unwrap();
+            let mut rows = rows["allocations"].as_array().unwrap().iter();
+            rows.any(|row| row["id"] == self.id && row["supervised"] == false)
+        };
         wait_for("the end of the supervisor", || gone().then_some(()));
     }
 }
@@ -233,6 +237,35 @@ fn w3_a_killed_supervisor_is_followed_by_another_and_nothing_runs_twice() {
     assert!(code != Some(0) && stderr.contains("restart of an alloc that should not run"), "{stderr}");
     let (_, stderr, _) = bivouac.told(&["signal", "-s", "HUP", &run.id]);
     assert!(stderr.contains("nobody supervises"), "{stderr}");
+}
+
+/// Covers: W3
+#[test]
+fn w3_a_plan_that_cannot_be_read_keeps_no_other_allocation_from_coming_back() {
+    let Some(bivouac) = Bivouac::new("damaged") else { return };
+    let runs = ["one", "two"].map(|name| {
+        Run::start(
+            &bivouac,
+            &job("service", &task("t", "", "exec sleep 1000")).replace("\"j\"", &format!("\"{name}\"")),
+        )
+    });
+    // Each of the two once, whichever comes first.
+    for (damaged, whole) in [(0, 1), (1, 0)] {
+        let (damaged, whole) = (&runs[damaged], &runs[whole]);
+        damaged.kill_supervisor();
+        whole.kill_supervisor();
+        let path = bivouac.state.join("state").join(&damaged.id).join("plan.json");
+        let plan = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &plan[..plan.len() / 2]).unwrap();
+        let (_, stderr, code) = bivouac.told(&["resume"]);
+        let told = |run: &Run<'_>, text: &str| {
+            stderr.lines().any(|line| line.contains(&run.id) && line.contains(text))
+        };
+        assert!(code == Some(1) && told(damaged, "plan.json") && told(whole, "goes on"), "{stderr}");
+        std::fs::write(&path, plan).unwrap();
+        let (_, stderr, code) = bivouac.told(&["resume"]);
+        assert!(code == Some(0) && stderr.contains(&damaged.id), "{stderr}");
+    }
 }
 
 /// Covers: W35, Z24

@@ -321,7 +321,14 @@ pub(super) fn resume(cli: &Cli) -> Result<u8> {
             continue;
         }
         let name = format!("{} ({})", entry.state.id, entry.state.name);
-        let plan = entry.keep.plan()?;
+        let plan = match entry.keep.plan() {
+            Ok(plan) => plan,
+            Err(error) => {
+                ui::warn(&format!("{name}: {error}"));
+                failed = true;
+                continue;
+            }
+        };
         if plan.face == Face::Foreground || (!entry.state.is_of_this_boot() && plan.on_boot == OnBoot::Forget)
         {
             ui::note(&format!("{name} is not to come back; `bivouac gc` removes what is left"));

@@ -2,7 +2,8 @@
  * would answer with something else than the filter does.
  *
  *   reach          every operation once
- *   reach nested   a proc of its own in namespaces of its own, as somebody who needs no capability for them */
+ *   reach nested   a proc of its own in namespaces of its own, as somebody who needs no capability for them
+ *   reach below    takes off its root, and what shows then, and once more (never outside of a task) */
 #include "attack.h"
 #include <linux/keyctl.h>
 #include <sys/fanotify.h>
@@ -222,6 +223,28 @@ static long nested(void)
 	return wait(NULL);
 }
 
+/* Each time: the topmost mount of this namespace goes, and what lay below it becomes the root. */
+static void below(void)
+{
+	int space = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	for (int depth = 1; depth <= 3; depth++) {
+		char name[32], seen[1024] = "";
+		snprintf(name, sizeof name, "umount.%d", depth);
+		TRY(name, umount2("/", MNT_DETACH));
+		snprintf(name, sizeof name, "enter.%d", depth);
+		TRY(name, setns(space, CLONE_NEWNS));
+		DIR *dir = opendir("/");
+		struct dirent *entry;
+		while (dir && (entry = readdir(dir)))
+			if (entry->d_name[0] != '.' && strlen(seen) < sizeof seen - 300)
+				strcat(strcat(seen, entry->d_name), " ");
+		if (dir)
+			closedir(dir);
+		snprintf(name, sizeof name, "below.%d", depth);
+		show(name, "%s", seen);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "again")) {
@@ -231,6 +254,10 @@ int main(int argc, char **argv)
 	}
 	if (argc > 1 && !strcmp(argv[1], "nested")) {
 		APART("nested", nested());
+		return 0;
+	}
+	if (argc > 1 && !strcmp(argv[1], "below")) {
+		below();
 		return 0;
 	}
 	mounts();

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use bivouac_cgroup::Stats;
+use bivouac_sandbox::EmptyMounts;
 use bivouac_sandbox::launch::{Entering, Injected, InjectedKind, Step, Streams};
 use bivouac_sandbox::model::Process;
 use bivouac_shim::Ground;
@@ -110,9 +111,9 @@ struct Faulty {
 }
 
 impl Engine for Faulty {
-    fn launch(&mut self, order: &Launch, streams: Streams) -> Result<Newcomer, Refusal> {
+    fn launch(&mut self, order: &Launch, empty: &EmptyMounts, streams: Streams) -> Result<Newcomer, Refusal> {
         self.fault.before("launch")?;
-        let launched = self.ground.launch(order, streams);
+        let launched = self.ground.launch(order, empty, streams);
         if self.entering.is_some() {
             self.ground.fail_at(self.entering);
         }

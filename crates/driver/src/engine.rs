@@ -8,6 +8,7 @@
 
 mod cores;
 mod disk;
+mod empty;
 mod error;
 mod events;
 mod groups;
@@ -116,6 +117,7 @@ pub struct Engine {
     /// The group of all shims, made when the first of them starts.
     shims: Plan,
     program: OnceLock<Program>,
+    empty: empty::Kept,
     children: Mutex<Vec<Child>>,
 }
 
@@ -134,8 +136,8 @@ impl Engine {
         let shims = Plan::shared(&cgroups, &GroupPath::ROOT, &GroupName::new(places.shims.clone())?);
         let layers = DiskLayers::new(&places);
         let numbers = numbers::DiskNumbers(places.run.join("numbers"));
-        let (program, children) = (OnceLock::new(), Mutex::default());
-        Ok(Engine { places, features, cgroups, layers, numbers, shims, program, children })
+        let (program, empty, children) = (OnceLock::new(), empty::Kept::default(), Mutex::default());
+        Ok(Engine { places, features, cgroups, layers, numbers, shims, program, empty, children })
     }
 
     /// The host's control groups, for placing tasks.
@@ -216,6 +218,7 @@ impl Engine {
         run_dir: &Path,
         record: &Record,
     ) -> Result<Started, EngineError> {
+        let empty = self.empty.begin(task.root_switch)?;
         record.write(run_dir)?;
         disk::prepare(&request.directories, task)?;
         placed::uncover(&record.placed, &request.directories.private)?;
@@ -240,7 +243,7 @@ impl Engine {
             },
             deadline_ms: LAUNCH_DEADLINE_MS,
         };
-        let Launched { started, terminal } = client.launch(order, descriptors)?;
+        let Launched { started, terminal } = client.launch(order, empty.get()?, descriptors)?;
         let status = client.state()?;
         Ok(Started {
             handle: Handle::of(&task.id, &status),

@@ -17,7 +17,7 @@ use crate::request::TaskRequest;
 use crate::resources::{self, ResourceError};
 use bivouac_sandbox::model::{Candidate, Entry, Hostname, Namespaces, Network, Root, Sandbox};
 use bivouac_sandbox::path::PathError;
-use bivouac_sandbox::{HostPath, TaskPath};
+use bivouac_sandbox::{HostPath, RootSwitch, TaskPath};
 use std::sync::Arc;
 
 /// A task with nothing left to decide.
@@ -29,6 +29,8 @@ pub struct Task {
     pub name: String,
     /// What is launched.
     pub sandbox: Sandbox,
+    /// How the host's root is left before it.
+    pub root_switch: RootSwitch,
     /// Its control groups.
     pub cgroup: bivouac_cgroup::Plan,
     /// Whom the signal of a stop reaches first, and what lack of memory kills.
@@ -158,7 +160,6 @@ impl Resolver<'_> {
                 private_dir: request.directories.private.clone(),
                 entries,
                 access: config.root_access,
-                switch: self.operator.root_switch,
             },
             mounts,
             devices: grants.into_iter().map(|grant| grant.node).collect(),
@@ -168,6 +169,7 @@ impl Resolver<'_> {
             process,
         };
         Ok(Task {
+            root_switch: self.operator.root_switch,
             id: request.id.clone(),
             name: request.name.clone(),
             sandbox,

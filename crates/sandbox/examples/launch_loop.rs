@@ -14,7 +14,7 @@ use bivouac_sandbox::capability::CapSet;
 use bivouac_sandbox::launch::{Setting, Streams, launch};
 use bivouac_sandbox::model::*;
 use bivouac_sandbox::seccomp::{Compat32, MountGrant, Profile, Request, compile};
-use bivouac_sandbox::{HostPath, Sandbox, TaskPath};
+use bivouac_sandbox::{EmptyMounts, HostPath, RootSwitch, Sandbox, TaskPath};
 use bivouac_sys::clone::OneThread;
 use bivouac_sys::features::KernelFeatures;
 use rustix::fd::AsFd;
@@ -33,12 +33,13 @@ fn main() -> Anything<()> {
     let gap = Duration::from_micros(rest.first().map_or(Ok(0), |gap| gap.parse())?);
     let base = std::path::PathBuf::from(format!("/var/tmp/bivouac-bench-{}", std::process::id()));
     let proof = OneThread::prove()?;
+    let empty = EmptyMounts::make(RootSwitch::Detach)?;
     let features = KernelFeatures::probe()?;
     let host = Host::detect()?;
     let mut times = Vec::new();
     for run in 0..runs + runs / 10 + 5 {
         std::thread::sleep(gap);
-        let time = once(run, &base, Path::new(tiny), &proof, features, &host)?;
+        let time = once(run, &base, Path::new(tiny), (&proof, &empty), features, &host)?;
         if run >= runs / 10 + 5 {
             times.push(time);
         }
@@ -59,7 +60,7 @@ fn once(
     run: u32,
     base: &Path,
     tiny: &Path,
-    proof: &OneThread,
+    (proof, empty): (&OneThread, &EmptyMounts),
     features: KernelFeatures,
     host: &Host,
 ) -> Anything<f64> {
@@ -91,7 +92,7 @@ fn once(
         failing: None,
     };
     let streams = Streams::Files { stdin: None, stdout: Some(writer.into()), stderr: None };
-    let running = launch(&setting, &sandbox(&home, tiny)?, streams)?;
+    let running = launch(&setting, empty, &sandbox(&home, tiny)?, streams)?;
     let mut stamp = [0u8; 16];
     std::io::Read::read_exact(&mut reader, &mut stamp)?;
     bivouac_sys::wait::reap_blocking(running.child.pidfd.as_fd())?;
@@ -147,7 +148,6 @@ fn sandbox(home: &Path, tiny: &Path) -> Anything<Sandbox> {
             private_dir: HostPath::new(home.join("private"))?,
             entries: entries.into_iter().collect::<Anything<_>>()?,
             access: Access::ReadWrite,
-            switch: RootSwitch::Pivot,
         },
         mounts: vec![bind(&home.join("task/alloc"), "/alloc")?, bind(tiny, "/tiny")?],
         devices: Vec::new(),

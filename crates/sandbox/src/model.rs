@@ -35,17 +35,6 @@ pub struct Root {
     pub entries: Vec<Entry>,
     /// Whether the task may write at the top.
     pub access: Access,
-    /// How the host's root is left.
-    pub switch: RootSwitch,
-}
-
-/// How the host's root is left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RootSwitch {
-    /// `pivot_root(2)`.
-    Pivot,
-    /// The new root is moved over the old one: for a host whose root is a ramdisk (`no_pivot_root`).
-    Move,
 }
 
 /// Whether something may be written.

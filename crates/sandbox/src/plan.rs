@@ -8,8 +8,7 @@ mod show;
 mod tests;
 
 use crate::model::{
-    Access, Device, MountKind, Namespaces, Process, Programs, Propagation, RootSwitch, Route, Sandbox,
-    Sharing, Trust,
+    Access, Device, MountKind, Namespaces, Process, Programs, Propagation, Route, Sandbox, Sharing, Trust,
 };
 use crate::path::{HostPath, PathError, TaskPath};
 use crate::survey::{Shape, Survey};
@@ -34,8 +33,6 @@ pub struct Plan {
     pub masks: Vec<Mask>,
     /// Whether `/` itself ends up read-only.
     pub access: Access,
-    /// How the host's root is left.
-    pub switch: RootSwitch,
     /// What is shared with the host.
     pub namespaces: Namespaces,
     /// The task's host name.
@@ -270,7 +267,6 @@ impl Plan {
             devices: sandbox.devices.clone(),
             masks: masks(survey),
             access: sandbox.root.access,
-            switch: sandbox.root.switch,
             namespaces: sandbox.namespaces.clone(),
             hostname: sandbox.hostname.as_ref().map(|name| name.as_str().to_owned()),
             process: sandbox.process.clone(),

@@ -13,6 +13,7 @@ use crate::protocol::wire::{Incoming, Wire, WireError};
 use crate::protocol::{
     Exec, ExecEnd, Exit, Launch, Leftovers, Refusal, Request, Response, Started, Status, TaskStats,
 };
+use bivouac_sandbox::EmptyMounts;
 use bivouac_sandbox::model::TerminalSize;
 use bivouac_sys::Errno;
 use bivouac_sys::clone::Child;
@@ -177,15 +178,20 @@ impl Client {
         self.version
     }
 
-    /// Starts the task. `streams` are the given ones of descriptors 0-2, in order.
+    /// Starts the task from `empty`. `streams` are the given ones of descriptors 0-2, in order.
     ///
     /// While this client lives it is the starter, whose end means what the order says.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the sentence to show; the shim ends by itself then.
-    pub fn launch(&mut self, order: Launch, streams: Vec<OwnedFd>) -> Result<Launched, ClientError> {
+    pub fn launch(
+        &mut self,
+        order: Launch,
+        empty: &EmptyMounts,
+        streams: Vec<OwnedFd>,
+    ) -> Result<Launched, ClientError> {
         let patience = Duration::from_millis(order.deadline_ms).saturating_add(PROMPT);
-        self.order(order, streams)?;
+        self.order(order, empty, streams)?;
         let (response, descriptors) = self.answer(after(patience))?;
         match response {
             Response::Launched(started) => Ok(Launched { started, terminal: descriptors.into_iter().next() }),
@@ -196,9 +202,17 @@ impl Client {
     /// Sends the order of [`Client::launch`], and does not wait for what comes of it.
     ///
     /// # Errors
-    /// [`ClientError::Gone`].
-    pub fn order(&mut self, order: Launch, streams: Vec<OwnedFd>) -> Result<(), ClientError> {
-        self.send(encode(&Request::Launch(Box::new(order)), LAUNCH_LIMIT)?, streams)
+    /// [`ClientError::Gone`], [`ClientError::Wire`] without descriptors to spare.
+    pub fn order(
+        &mut self,
+        order: Launch,
+        empty: &EmptyMounts,
+        streams: Vec<OwnedFd>,
+    ) -> Result<(), ClientError> {
+        let copy = rustix::io::fcntl_dupfd_cloexec(empty, 3)
+            .map_err(|errno| ClientError::Wire(WireError::Kernel(errno)))?;
+        let descriptors = std::iter::once(copy).chain(streams).collect();
+        self.send(encode(&Request::Launch(Box::new(order)), LAUNCH_LIMIT)?, descriptors)
     }
 
     /// How things stand.

@@ -5,6 +5,7 @@
 
 use crate::protocol::{Launch, Refusal};
 use bivouac_cgroup::Stats;
+use bivouac_sandbox::EmptyMounts;
 use bivouac_sandbox::launch::{Entering, Streams};
 use bivouac_sandbox::model::Process;
 use bivouac_sys::clone::Child;
@@ -23,11 +24,11 @@ pub struct Newcomer {
 
 /// One sandbox and its control group.
 pub trait Engine {
-    /// Starts the task. Called once.
+    /// Starts the task from an empty mount namespace. Called once.
     ///
     /// # Errors
     /// [`Refusal::NotStarted`]; nothing of the attempt is left then.
-    fn launch(&mut self, order: &Launch, streams: Streams) -> Result<Newcomer, Refusal>;
+    fn launch(&mut self, order: &Launch, empty: &EmptyMounts, streams: Streams) -> Result<Newcomer, Refusal>;
 
     /// Sends a further process on its way into the running sandbox. Does not wait for it: how long that takes is in
     /// the hands of the task, which may stop what enters.

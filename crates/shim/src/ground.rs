@@ -3,6 +3,7 @@
 use crate::engine::{Engine, Newcomer};
 use crate::protocol::{Launch, Refusal};
 use bivouac_cgroup::{Entrance, Group, OomWatch, Saved, Stats};
+use bivouac_sandbox::EmptyMounts;
 use bivouac_sandbox::launch::{
     Entering, Failure, Held, Injected, RunningTask, Setting, Streams, begin_entering, launch,
 };
@@ -95,7 +96,7 @@ impl Ground {
 }
 
 impl Engine for Ground {
-    fn launch(&mut self, order: &Launch, streams: Streams) -> Result<Newcomer, Refusal> {
+    fn launch(&mut self, order: &Launch, empty: &EmptyMounts, streams: Streams) -> Result<Newcomer, Refusal> {
         let init = match order.sandbox.process.init {
             Init::Command => None,
             Init::Reaper => {
@@ -105,7 +106,8 @@ impl Engine for Ground {
         let now = Instant::now();
         let deadline = now.checked_add(Duration::from_millis(order.deadline_ms)).unwrap_or(now);
         let setting = self.setting(init.as_ref().map(AsFd::as_fd), deadline);
-        let running = launch(&setting, &order.sandbox, streams).map_err(|failure| not_started(&failure))?;
+        let running =
+            launch(&setting, empty, &order.sandbox, streams).map_err(|failure| not_started(&failure))?;
         self.held = running.held;
         // Not before the task runs, which would wait for it; the loop counts once after it. Without a watch the
         // count is still exact whenever it is read, only nobody is woken for it.

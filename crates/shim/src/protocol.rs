@@ -22,8 +22,9 @@ pub use crate::status::{Exit, Status};
 /// What a face asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Start the task. Only as the first message on the socket that the shim was born with. With
-    /// [`TaskStreams::Files`] descriptors come along. Answered by [`Response::Launched`].
+    /// Start the task. Only as the first message on the socket that the shim was born with. The first descriptor that
+    /// comes along is the [`EmptyMounts`](bivouac_sandbox::EmptyMounts) to start from; with [`TaskStreams::Files`] more
+    /// follow. Answered by [`Response::Launched`].
     Launch(Box<Launch>),
     /// Answered by [`Response::State`].
     State,
@@ -126,7 +127,7 @@ pub struct Exec {
 /// What descriptors 0-2 of a task are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TaskStreams {
-    /// Descriptors that come with the message, in this order, those that need one.
+    /// Descriptors that come with the message after the first, in this order, those that need one.
     Files {
         /// Standard input.
         stdin: Stream,

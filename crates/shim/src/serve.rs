@@ -17,6 +17,7 @@ use crate::protocol::frame::{LIMIT, VERSION};
 use crate::protocol::wire::Wire;
 use crate::protocol::{Launch, Refusal, Request};
 use crate::status::{Cause, Ending, Exit, Phase, Status, StatusError, Usage};
+use bivouac_sandbox::EmptyMounts;
 use bivouac_sandbox::model::Init;
 use bivouac_sandbox::path::HostPath;
 use bivouac_sys::clone::Child;
@@ -51,8 +52,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Order {
     /// The order.
     pub launch: Launch,
+    /// Where the launch starts from.
+    pub empty: EmptyMounts,
     /// Streams of the task.
-    pub descriptors: Vec<OwnedFd>,
+    pub streams: Vec<OwnedFd>,
 }
 
 /// Who asks now, and what came with it.

@@ -262,7 +262,7 @@ pub(crate) mod tests {
 
     pub(crate) fn status() -> Status {
         Status {
-            protocol: 1,
+            protocol: crate::protocol::frame::VERSION,
             task: "alloc/web".into(),
             boot_id: "7d1c2a1e-6a5c-4a52-8a06-0d4b4d1f0a3f".into(),
             shim: ProcessId { pid: 100, start_time: 7 },

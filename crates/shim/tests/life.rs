@@ -209,6 +209,7 @@ fn a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind() {
     }
     use bivouac_shim::client::Place;
     let program = rig::program();
+    let empty = rig::empty_mounts();
     for step in 0..60 {
         let mut rig = Rig::shell("sleep 1000 & exec sleep 1000");
         let (mut client, child) = Place { program: &program, cgroup: None, tasks: &[] }.start().unwrap();
@@ -218,7 +219,7 @@ fn a_shim_killed_at_any_moment_of_a_start_leaves_no_task_behind() {
             std::thread::sleep(Duration::from_micros(250 * step));
             bivouac_sys::signal::send(killer.as_fd(), KILL).unwrap();
         });
-        let launched = client.launch(rig.order.clone(), vec![]);
+        let launched = client.launch(rig.order.clone(), &empty, vec![]);
         kills.join().unwrap();
         rig.shim_ends();
         assert!(matches!(launched, Ok(_) | Err(ClientError::Gone)), "{launched:?}");
@@ -365,7 +366,7 @@ fn a_foreground_task_ends_whose_starter_was_gone_before_it_ran() {
     let program = rig::program();
     let (mut client, child) = Place { program: &program, cgroup: None, tasks: &[] }.start().unwrap();
     rig.shim = Some(child);
-    client.order(rig.order.clone(), vec![]).unwrap();
+    client.order(rig.order.clone(), &rig::empty_mounts(), vec![]).unwrap();
     drop(client);
     rig.shim_ends();
     assert_eq!(rig.status().exit.unwrap().cause, Cause::KilledAtOnce);

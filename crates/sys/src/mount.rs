@@ -1,4 +1,4 @@
-//! `mount_setattr(2)`, which `rustix` lacks, and the masks it takes.
+//! `mount_setattr(2)`, which `rustix` lacks, with the masks it takes, and how a mount namespace is left.
 
 use crate::{Errno, check};
 use std::ffi::CStr;
@@ -102,12 +102,12 @@ pub fn detach(path: &CStr) -> Result<(), Errno> {
     check(libc::c_long::from(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) })).map(drop)
 }
 
-/// `pivot_root(".", ".")`: the working directory becomes the root, the old root lies on top of it until it is
-/// detached. See pivot_root(2).
+/// Gives the calling thread a mount namespace of its own, a copy of the one it is in, and a root and working directory
+/// that it shares with no other thread. See CLONE_NEWNS in unshare(2).
 ///
 /// # Errors
-/// `EINVAL` (not a mount point, shared propagation, or the old root is a ramdisk), `EBUSY`, `EPERM`.
-pub fn pivot_here() -> Result<(), Errno> {
-    // SAFETY: two terminated strings.
-    check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
+/// `EPERM` without CAP_SYS_ADMIN, `ENOMEM`, `ENOSPC` (too many mounts or namespaces).
+pub fn unshare_mounts() -> Result<(), Errno> {
+    // SAFETY: a flag; what other threads see stays as it is, and no memory or descriptor is shared differently.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_NEWNS) })).map(drop)
 }

@@ -4,7 +4,8 @@ use super::ulimit::Ulimit;
 use super::{Ambient, RootMode, ambient, because, root_mode, sharing};
 use crate::identity::{IdRange, IdRanges};
 use crate::options::{OPERATOR, Place, Refused, Settings, Value, check, quoted};
-use bivouac_sandbox::model::{Access, Missing, PathRule, RootSwitch, Sharing};
+use bivouac_sandbox::RootSwitch;
+use bivouac_sandbox::model::{Access, Missing, PathRule, Sharing};
 use bivouac_sandbox::{HostPath, TaskPath};
 
 /// What the operator decided for all tasks of this host.
@@ -78,7 +79,7 @@ impl OperatorConfig {
         let settings = check(OPERATOR, given, &Place::top())?;
         let count = |name| settings.count(name).and_then(|number| u64::try_from(number).ok()).unwrap_or(1);
         let config = OperatorConfig {
-            root_switch: if settings.flag("no_pivot_root") { RootSwitch::Move } else { RootSwitch::Pivot },
+            root_switch: if settings.flag("no_pivot_root") { RootSwitch::Cover } else { RootSwitch::Detach },
             default_pid_mode: mode(&settings, "default_pid_mode")?,
             default_ipc_mode: mode(&settings, "default_ipc_mode")?,
             allow_caps: settings.texts("allow_caps").to_vec(),

@@ -41,6 +41,12 @@ pub enum EngineError {
     /// The control groups.
     #[error("control group of the task: {0}")]
     Cgroup(Arc<bivouac_cgroup::Error>),
+    /// Where its launch would start from.
+    #[error("cannot make a mount namespace without the host's mounts: {answer}")]
+    Mounts {
+        /// What the kernel answered, and what can be done about it.
+        answer: String,
+    },
     /// The shim.
     #[error("{0}")]
     Shim(Arc<ClientError>),

@@ -68,7 +68,7 @@ const MAX_ULIMIT: &[(&str, &str)] =
 #[rustfmt::skip]
 pub static OPERATOR: &[Opt] = &[
     free("no_pivot_root", Flag, Preset::Flag(false),
-        "Whether the task's root is moved over the host's instead of pivoted; needed when the host's root is a ramdisk"),
+        "Whether an empty root is laid over the host's, instead of unmounting that, before a task's is made; needed when the host's root is a ramdisk"),
     free("default_pid_mode", PRIVATE_OR_HOST, Preset::Text("private"),
         "The pid_mode of a task that does not set it"),
     free("default_ipc_mode", PRIVATE_OR_HOST, Preset::Text("private"),

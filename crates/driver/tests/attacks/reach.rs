@@ -233,6 +233,34 @@ fn without_pivot_no_nested_namespace_mounts_the_hosts_proc_again() {
     bench.finish();
 }
 
+/// Whoever is granted to unmount what is there finds below the task's root an empty directory, and the host's root only
+/// where that could not be left.
+///
+/// Covers: 1b-no-pivot, 2-mount
+#[test]
+fn below_a_tasks_root_lies_nothing_of_the_host() {
+    let Some(bench) = Bench::new("below") else { return };
+    let look = |id: &str, no_pivot: bool| {
+        let attack = bench.attack(id, "reach", &["below"]).mighty().operator("allow_mount", true);
+        attack.operator("no_pivot_root", no_pivot).run()
+    };
+    let report = look("pivoted", false);
+    let is_host = |report: &Report, depth: &str| report.get(depth).split(' ').any(|name| name == "etc");
+    report.expect(&["umount.1", "enter.1", "enter.2", "enter.3"], "OK");
+    // What masks are cut from, the empty directory, and what the kernel put at the bottom of every namespace.
+    let mut masks: Vec<_> = report.get("below.1").split(' ').collect();
+    masks.sort_unstable();
+    assert_eq!((&masks[..], report.get("below.2")), (&["empty", "null"][..], ""), "{}", report.text);
+    assert!(!is_host(&report, "below.3"), "{}", report.text);
+    // The same program finds the host where it is.
+    let report = look("moved", true);
+    assert!(is_host(&report, "below.3"), "{}", report.text);
+    // And nobody unmounts who was not granted to.
+    let attack = bench.attack("refused", "reach", &["below"]).mighty();
+    attack.run().expect(&["umount.1", "enter.1"], "EPERM");
+    bench.finish();
+}
+
 /// Which families answer, by name of the row.
 fn families(report: &Report, row: &str) -> Vec<u32> {
     (0..48).filter(|family| report.get(&format!("{row}.{family}")) == "OK").collect()

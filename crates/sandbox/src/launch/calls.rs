@@ -4,11 +4,11 @@
 use super::prepare::{Keep, Links, Prepared, ReadyWhat, Target};
 use super::report::Report;
 use super::{find, landlock};
-use crate::model::RootSwitch;
+use crate::empty_mounts::enter_mounts;
 use crate::plan::{MaskKind, MaskedTree};
 use crate::survey::Shape;
 use bivouac_sys::exec::OnExec;
-use bivouac_sys::mount::{Propagation, Reach, detach, mount_setattr, mount_setattr_at, pivot_here};
+use bivouac_sys::mount::{Propagation, Reach, mount_setattr, unshare_mounts};
 use bivouac_sys::{Errno, credentials, exec, signal};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstatfs, mkdirat, openat, openat2, symlinkat};
@@ -91,22 +91,14 @@ pub(crate) fn hostname(prepared: &mut Prepared, _: &Report) -> Result<(), Errno>
     prepared.hostname.as_ref().map_or(Ok(()), |name| rustix::system::sethostname(name.as_bytes()))
 }
 
-pub(crate) fn hide_mounts(_: &mut Prepared, _: &Report) -> Result<(), Errno> {
-    mount_setattr_at(c"/", Reach::Tree, 0, Propagation::Slave)
+pub(crate) fn leave_host(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
+    enter_mounts(prepared.empty.as_fd())?;
+    unshare_mounts()
 }
 
 pub(crate) fn attach_root(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
-    if prepared.switch == RootSwitch::Move {
-        // A moved root leaves the old one below it: what must never be reached again is taken off first.
-        for tree in [c"/proc", c"/sys"] {
-            match detach(tree) {
-                Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-    // Masks are cut from the scratch tree, which must be attached for that; it stays in the old root.
-    move_mount(&prepared.scratch, c"", CWD, c"/proc", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    // Masks are cut from the scratch tree, which must be attached for that; it stays below the task's root.
+    move_mount(&prepared.scratch, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     move_mount(&prepared.root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
@@ -236,7 +228,7 @@ pub(crate) fn mask_paths(prepared: &mut Prepared, report: &Report) -> Result<(),
             MaskedTree::Sys => &prepared.sys,
         };
         let Some(tree) = tree else { continue };
-        match put_mask(tree.as_fd(), &mask.path, mask.how) {
+        match put_mask(tree.as_fd(), prepared.scratch.as_fd(), &mask.path, mask.how) {
             // This kernel has no such path.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
@@ -245,13 +237,13 @@ pub(crate) fn mask_paths(prepared: &mut Prepared, report: &Report) -> Result<(),
     Ok(())
 }
 
-fn put_mask(tree: BorrowedFd<'_>, path: &CStr, how: MaskKind) -> Result<(), Errno> {
+fn put_mask(tree: BorrowedFd<'_>, scratch: BorrowedFd<'_>, path: &CStr, how: MaskKind) -> Result<(), Errno> {
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let no_links = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let target = openat2(tree, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), no_links)?;
     let source = match how {
-        MaskKind::NullFile => open_tree(CWD, c"/proc/null", clone)?,
-        MaskKind::EmptyDirectory => open_tree(CWD, c"/proc/empty", clone)?,
+        MaskKind::NullFile => open_tree(scratch, c"null", clone)?,
+        MaskKind::EmptyDirectory => open_tree(scratch, c"empty", clone)?,
         MaskKind::ReadOnly => {
             let mount = open_tree(&target, c"", clone | OpenTreeFlags::AT_EMPTY_PATH)?;
             let attributes = API | MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -282,13 +274,7 @@ pub(crate) fn write_oom_score(proc: BorrowedFd<'_>, score: &[u8]) -> Result<(), 
 
 pub(crate) fn enter_root(prepared: &mut Prepared, _: &Report) -> Result<(), Errno> {
     rustix::process::fchdir(&prepared.root)?;
-    match prepared.switch {
-        RootSwitch::Pivot => {
-            pivot_here()?;
-            detach(c".")?;
-        }
-        RootSwitch::Move => rustix::process::chroot(c".")?,
-    }
+    rustix::process::chroot(c".")?;
     rustix::process::chdir(c"/")
 }
 

@@ -174,7 +174,6 @@ fn setup_failure(plan: &Plan, told: &Told, errno: Errno) -> Failure {
     };
     let failure = step_failure(step, &goal.unwrap_or_else(|| format!("set up the task ({step:?})")), errno);
     let hint = match (step, errno) {
-        (Step::EnterRoot, Errno::INVAL) => "if the host's root is a ramdisk, set no_pivot_root",
         (Step::FillRoot, Errno::LOOP) => {
             "the task has put a link where a mount point of ours must be; remove it from the task's directory"
         }

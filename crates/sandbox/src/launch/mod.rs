@@ -20,6 +20,7 @@ pub use failure::{Failure, FailureKind};
 pub use prepare::{Held, INIT_NAME};
 pub use steps::{Injected, InjectedKind, Step};
 
+use crate::empty_mounts::EmptyMounts;
 use crate::model::{Network, Sandbox, Sharing, TerminalSize};
 use crate::path::TaskPath;
 use crate::plan::Plan;
@@ -82,17 +83,21 @@ pub struct Running {
     pub held: Held,
 }
 
-const CLONE_NEWNS: u64 = 0x0002_0000;
 const CLONE_NEWUTS: u64 = 0x0400_0000;
 const CLONE_NEWIPC: u64 = 0x0800_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_NEWNET: u64 = 0x4000_0000;
 
-/// Starts a sandbox and comes back when its command runs.
+/// Starts a sandbox from `empty` and comes back when its command runs.
 ///
 /// # Errors
 /// [`Failure`]: one sentence. No process, mount or descriptor of the attempt is left.
-pub fn launch(setting: &Setting<'_>, sandbox: &Sandbox, streams: Streams) -> Result<Running, Failure> {
+pub fn launch(
+    setting: &Setting<'_>,
+    empty: &EmptyMounts,
+    sandbox: &Sandbox,
+    streams: Streams,
+) -> Result<Running, Failure> {
     let survey = Survey::of(sandbox)?;
     let mut plan = Plan::for_sandbox(sandbox, &survey, &setting.features)?;
     if setting.unified.is_none() {
@@ -101,8 +106,8 @@ pub fn launch(setting: &Setting<'_>, sandbox: &Sandbox, streams: Streams) -> Res
     let report = Report::new().map_err(|errno| Failure::preparing("share a page with the child", errno))?;
     let (reader, writer) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|errno| Failure::preparing("make a pipe", errno))?;
-    let (tasks, init) = copies(setting, plan.process.init)?;
-    let mut prepared = Prepared::new(&plan, tasks, init, streams, (&reader, writer))?;
+    let lent = Lent::copy(setting, empty, plan.process.init)?;
+    let mut prepared = Prepared::new(&plan, lent, streams, (&reader, writer))?;
     let args = CloneArgs { flags: namespaces(sandbox), cgroup: setting.unified };
     let failing = setting.failing;
     let child = clone_into(setting.proof, &args, || {
@@ -128,31 +133,37 @@ pub fn launch(setting: &Setting<'_>, sandbox: &Sandbox, streams: Streams) -> Res
 fn namespaces(sandbox: &Sandbox) -> u64 {
     let spaces = &sandbox.namespaces;
     let when = |condition: bool, flag: u64| if condition { flag } else { 0 };
-    CLONE_NEWNS
-        | CLONE_NEWUTS
+    CLONE_NEWUTS
         | when(spaces.pid == Sharing::Private, CLONE_NEWPID)
         | when(spaces.ipc == Sharing::Private, CLONE_NEWIPC)
         | when(spaces.network == Network::Own, CLONE_NEWNET)
 }
 
-/// The child's own copies of what the setting lends.
-fn copies(
-    setting: &Setting<'_>,
-    init: crate::model::Init,
-) -> Result<(Vec<OwnedFd>, Option<OwnedFd>), Failure> {
-    let copy = |fd: BorrowedFd<'_>| {
-        rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(|errno| Failure::preparing("copy a descriptor", errno))
-    };
-    let tasks = setting.tasks.iter().map(|file| copy(file.as_fd())).collect::<Result<_, _>>()?;
-    let init = match (init, setting.init) {
-        (crate::model::Init::Command, _) => None,
-        (crate::model::Init::Reaper, Some(program)) => Some(copy(program)?),
-        (crate::model::Init::Reaper, None) => {
-            return Err(Failure::preparing("put a reaper in front of the command", Errno::NOENT)
-                .advise("the launcher was given no init program"));
-        }
-    };
-    Ok((tasks, init))
+/// The child's own copies of what it is lent.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    pub(crate) empty: OwnedFd,
+    pub(crate) tasks: Vec<OwnedFd>,
+    pub(crate) init: Option<OwnedFd>,
+}
+
+impl Lent {
+    fn copy(setting: &Setting<'_>, empty: &EmptyMounts, init: crate::model::Init) -> Result<Lent, Failure> {
+        let copy = |fd: BorrowedFd<'_>| {
+            rustix::io::fcntl_dupfd_cloexec(fd, 3)
+                .map_err(|errno| Failure::preparing("copy a descriptor", errno))
+        };
+        let init = match (init, setting.init) {
+            (crate::model::Init::Command, _) => None,
+            (crate::model::Init::Reaper, Some(program)) => Some(copy(program)?),
+            (crate::model::Init::Reaper, None) => {
+                return Err(Failure::preparing("put a reaper in front of the command", Errno::NOENT)
+                    .advise("the launcher was given no init program"));
+            }
+        };
+        let tasks = setting.tasks.iter().map(|file| copy(file.as_fd())).collect::<Result<_, _>>()?;
+        Ok(Lent { empty: copy(empty.as_fd())?, tasks, init })
+    }
 }
 
 /// How a start ended.

@@ -3,15 +3,13 @@
 //! The last place that may fail at leisure. Mounts that need none of the task's namespaces are made here,
 //! detached; they hang on descriptors of this process and vanish with them.
 
-use super::Streams;
 use super::devices;
 use super::failure::{Failure, advice};
 use super::find::Place;
 use super::landlock::{Ruleset, rulesets};
+use super::{Lent, Streams};
 use crate::memory::Memory;
-use crate::model::{
-    Access, Network, PrivilegeGain, Process, Programs, Propagation, RootSwitch, Route, Sharing, Trust,
-};
+use crate::model::{Access, Network, PrivilegeGain, Process, Programs, Propagation, Route, Sharing, Trust};
 use crate::path::{HostPath, TaskPath};
 use crate::plan::{MaskKind, MaskedTree, Plan, What};
 use crate::survey::{Shape, open_source};
@@ -35,6 +33,8 @@ use std::ffi::CString;
 /// All that a step may touch.
 #[derive(Debug)]
 pub(crate) struct Prepared {
+    /// The namespace that the child copies.
+    pub(crate) empty: OwnedFd,
     pub(crate) tasks: Vec<OwnedFd>,
     pub(crate) spaces: Spaces,
     pub(crate) network: Option<OwnedFd>,
@@ -47,7 +47,6 @@ pub(crate) struct Prepared {
     pub(crate) proc: Option<OwnedFd>,
     pub(crate) sys: Option<OwnedFd>,
     pub(crate) access: Access,
-    pub(crate) switch: RootSwitch,
     pub(crate) streams: [OwnedFd; 3],
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) held: Held,
@@ -167,8 +166,7 @@ const TTY_GROUP: u32 = 5;
 impl Prepared {
     pub(crate) fn new(
         plan: &Plan,
-        tasks: Vec<OwnedFd>,
-        init: Option<OwnedFd>,
+        Lent { empty, tasks, init }: Lent,
         streams: Streams,
         (parent_end, status): (&OwnedFd, OwnedFd),
     ) -> Result<Prepared, Failure> {
@@ -187,6 +185,7 @@ impl Prepared {
         let (streams, terminal) = place_streams(streams, &scratch, held.devpts.as_ref(), &person)
             .map_err(|errno| Failure::preparing("set up the standard streams", errno))?;
         Ok(Prepared {
+            empty,
             tasks,
             spaces: Spaces {
                 cgroup: plan.namespaces.cgroup,
@@ -215,7 +214,6 @@ impl Prepared {
             proc: None,
             sys: None,
             access: plan.access,
-            switch: plan.switch,
             streams,
             terminal,
             held,

@@ -6,7 +6,7 @@ use std::fmt;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "root {} ({:?}, {:?})", self.task_dir, self.access, self.switch)?;
+        writeln!(f, "root {} ({:?})", self.task_dir, self.access)?;
         writeln!(f, "uppers in {} (layers as {:?})", self.private_dir, self.layers)?;
         for fill in &self.fill {
             writeln!(f, "  {} {}", fill.target, fill.what)?;

@@ -34,7 +34,6 @@ fn sandbox() -> Sandbox {
             private_dir: host("/private"),
             entries: vec![entry("/usr", "/usr"), entry("/bin", "/bin"), entry("/etc", "/etc")],
             access: Access::ReadWrite,
-            switch: RootSwitch::Pivot,
         },
         mounts: Vec::new(),
         devices: Vec::new(),
@@ -108,7 +107,6 @@ fn everything_asked_for_on_an_old_kernel() {
         entry("/no", "/no"),
     ]);
     all.root.access = Access::ReadOnly;
-    all.root.switch = RootSwitch::Move;
     let tmpfs = MountKind::Tmpfs { size: Some(1 << 20), mode: 0o1777, programs: Programs::Refused };
     let bind = MountKind::Bind {
         source: host("/srv/file"),

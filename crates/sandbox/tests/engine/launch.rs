@@ -52,7 +52,7 @@ fn every_step_can_fail(bench: &Bench<'_>) {
             let mut setting = bench.setting();
             setting.failing = Some(Injected { step, kind });
             let streams = Streams::Files { stdin: None, stdout: None, stderr: None };
-            let result = launch(&setting, &sandbox, streams);
+            let result = launch(&setting, &bench.empty, &sandbox, streams);
             // Killed at the very last step is a task that was killed: it has started.
             if step == bivouac_sandbox::launch::Step::Execute && kind == InjectedKind::Kill {
                 let running = result.unwrap_or_else(|failure| panic!("{failure}"));

@@ -3,7 +3,7 @@
 use bivouac_sandbox::capability::CapSet;
 use bivouac_sandbox::launch::{Failure, Held, Running, Setting, Streams, launch};
 use bivouac_sandbox::model::*;
-use bivouac_sandbox::{HostPath, Sandbox, TaskPath};
+use bivouac_sandbox::{EmptyMounts, HostPath, RootSwitch, Sandbox, TaskPath};
 use bivouac_sys::clone::OneThread;
 use bivouac_sys::features::KernelFeatures;
 use bivouac_sys::wait::{Ending, reap_blocking};
@@ -103,7 +103,6 @@ pub(crate) fn default_sandbox(home: &Home, command: &[&str]) -> Sandbox {
             private_dir: host(home.base.join("private")),
             entries: entries.to_vec(),
             access: Access::ReadWrite,
-            switch: RootSwitch::Pivot,
         },
         mounts: Vec::new(),
         devices: Vec::new(),
@@ -152,6 +151,7 @@ pub(crate) struct Outcome {
 
 pub(crate) struct Bench<'a> {
     pub(crate) proof: &'a OneThread,
+    pub(crate) empty: EmptyMounts,
     pub(crate) features: KernelFeatures,
 }
 
@@ -173,7 +173,7 @@ impl Bench<'_> {
         let (err, stderr) = std::io::pipe().unwrap();
         let streams =
             Streams::Files { stdin: None, stdout: Some(stdout.into()), stderr: Some(stderr.into()) };
-        Ok((launch(&self.setting(), sandbox, streams)?, out.into(), err.into()))
+        Ok((launch(&self.setting(), &self.empty, sandbox, streams)?, out.into(), err.into()))
     }
 
     /// Runs a sandbox to its end.
@@ -245,7 +245,8 @@ pub(crate) fn run(tests: &[Test]) -> std::process::ExitCode {
         return std::process::ExitCode::SUCCESS;
     }
     let proof = OneThread::prove().unwrap();
-    let bench = Bench { proof: &proof, features: KernelFeatures::probe().unwrap() };
+    let empty = EmptyMounts::make(RootSwitch::Detach).unwrap();
+    let bench = Bench { proof: &proof, empty, features: KernelFeatures::probe().unwrap() };
     std::panic::set_hook(Box::new(|info| eprintln!("{info}")));
     let (mut passed, mut failed) = (0, 0);
     for (name, test) in tests {

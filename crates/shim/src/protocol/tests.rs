@@ -40,7 +40,6 @@ fn sandbox() -> Sandbox {
             private_dir: HostPath::new("/srv/private").unwrap(),
             entries: vec![],
             access: Access::ReadWrite,
-            switch: RootSwitch::Pivot,
         },
         mounts: vec![],
         devices: vec![],

@@ -14,8 +14,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The most descriptors that a frame carries.
-pub const MOST_DESCRIPTORS: usize = 3;
+/// The most descriptors that a frame carries: a launch comes with a mount namespace and three streams.
+pub const MOST_DESCRIPTORS: usize = 4;
 /// What may wait to be sent to one peer. Answers are small; a peer that lets this much pile up reads nothing.
 const MOST_UNSENT: usize = 8 * 1024 * 1024;
 /// Bytes taken in one read: a frame's buffer grows with what arrives, never by what its header claims.
@@ -273,11 +273,11 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut left = Wire::new(ours.into(), LIMIT).unwrap();
         let mut right = Wire::new(theirs.into(), LIMIT).unwrap();
-        for count in [0, 1, 3, 0, 2] {
+        for count in [0, 1, MOST_DESCRIPTORS, 0, 2] {
             let descriptors = (0..count).map(|_| null()).collect();
             left.send(encode(&count, LIMIT).unwrap(), descriptors).unwrap();
         }
-        for count in [0, 1, 3, 0, 2] {
+        for count in [0, 1, MOST_DESCRIPTORS, 0, 2] {
             let incoming = right.receive().unwrap().unwrap();
             assert_eq!(super::super::frame::decode::<usize>(&incoming.body).unwrap(), count);
             assert_eq!(incoming.descriptors.len(), count);

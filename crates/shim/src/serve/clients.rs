@@ -5,6 +5,7 @@ use crate::machine::List;
 use crate::protocol::frame::{LIMIT, VERSION, decode, encode};
 use crate::protocol::wire::{Incoming, Wire};
 use crate::protocol::{Refusal, Request, Response};
+use bivouac_sandbox::EmptyMounts;
 use bivouac_sys::Errno;
 use rustix::event::PollFlags;
 use rustix::net::sockopt::socket_peercred;
@@ -223,7 +224,7 @@ pub(crate) fn not_understood(text: String) -> Refusal {
 fn request(incoming: Incoming) -> Result<(Request, Vec<OwnedFd>), Refusal> {
     let request: Request = decode(&incoming.body).map_err(|error| not_understood(error.to_string()))?;
     let expected = match &request {
-        Request::Launch(launch) => launch.streams.descriptors(),
+        Request::Launch(launch) => 1 + launch.streams.descriptors(),
         Request::Exec(exec) => exec.streams.descriptors(),
         Request::State
         | Request::Wait
@@ -261,7 +262,12 @@ pub(crate) fn order(incoming: Incoming) -> Result<Order, Refusal> {
         return Err(not_understood(text));
     }
     match request(incoming)? {
-        (Request::Launch(launch), descriptors) => Ok(Order { launch: *launch, descriptors }),
+        (Request::Launch(launch), descriptors) => {
+            let mut given = descriptors.into_iter();
+            let empty =
+                given.next().ok_or_else(|| not_understood("a launch without descriptors".to_owned()))?;
+            Ok(Order { launch: *launch, empty: EmptyMounts::given(empty), streams: given.collect() })
+        }
         _ => Err(not_understood("the first message must be a launch".to_owned())),
     }
 }

@@ -125,8 +125,8 @@ impl<E: Engine> Server<E> {
             return Err(failed("start the task without a record of it", error.to_string()));
         }
         let order = self.order.take().ok_or(Refusal::NotRunning)?;
-        let streams = self.task_streams(&order.launch.streams, order.descriptors)?;
-        let newcomer = self.engine.launch(&order.launch, streams)?;
+        let streams = self.task_streams(&order.launch.streams, order.streams)?;
+        let newcomer = self.engine.launch(&order.launch, &order.empty, streams)?;
         self.status.started = Some(Moment::now());
         self.status.first = ProcessId::of(newcomer.child.pid).ok();
         self.status.command = Some(newcomer.command);

@@ -6,6 +6,7 @@ use bivouac_cgroup::{DevicePolicy, Group, GroupName, GroupPath, Host, Limits, Pl
 use bivouac_sandbox::capability::CapSet;
 use bivouac_sandbox::model::*;
 use bivouac_sandbox::path::{HostPath, TaskPath};
+use bivouac_sandbox::{EmptyMounts, RootSwitch};
 use bivouac_shim::client::{Client, ClientError, Launched, Place, Program, Session};
 use bivouac_shim::protocol::*;
 use bivouac_sys::clone::Child;
@@ -55,6 +56,10 @@ pub(crate) fn path() -> PathBuf {
 
 pub(crate) fn program() -> Program {
     Program::open(&path()).unwrap()
+}
+
+pub(crate) fn empty_mounts() -> EmptyMounts {
+    EmptyMounts::make(RootSwitch::Detach).unwrap()
 }
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -107,7 +112,7 @@ impl Rig {
         let program = program();
         let (mut client, child) = Place { program: &program, cgroup: None, tasks: &[] }.start()?;
         self.shim = Some(child);
-        let launched = client.launch(self.order.clone(), streams)?;
+        let launched = client.launch(self.order.clone(), &empty_mounts(), streams)?;
         Ok((client, launched))
     }
 
@@ -268,7 +273,6 @@ fn sandbox(dir: &Path, script: &str) -> Sandbox {
             private_dir: HostPath::new(dir.join("private")).unwrap(),
             entries,
             access: Access::ReadWrite,
-            switch: RootSwitch::Pivot,
         },
         mounts: vec![],
         devices: vec![],

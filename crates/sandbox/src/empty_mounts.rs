@@ -6,6 +6,7 @@
 //! directory; a launch copies this one mount and moves the task's root over it. Whoever takes that off finds what masks are
 //! cut from, then the empty directory, and then the ramdisk that the kernel booted with, as in every mount namespace.
 
+use crate::survey::mount_points;
 use bivouac_sys::Errno;
 use bivouac_sys::mount::{Propagation, Reach, detach, mount_setattr_at, unshare_mounts};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -94,10 +95,13 @@ fn leave_host(switch: RootSwitch) -> Result<OwnedFd, Errno> {
             // The thread still stands on what is gone; whoever enters the namespace stands at its bottom.
             enter_mounts(namespace.as_fd())?;
         }
-        // What is moved over stays below: what must never be reached again is taken off first.
+        // What is moved over stays below: all but that is taken off first, or it could be reached, and would be kept in
+        // use as long as this namespace lives.
         RootSwitch::Cover => {
-            for tree in [c"/proc", c"/sys"] {
-                match detach(tree) {
+            let points = mount_points().map_err(|_| Errno::IO)?;
+            for point in points.iter().filter(|point| point.components().next().is_some()) {
+                match detach(&point.to_c()) {
+                    // It has gone with the mount that it lay in.
                     Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
                     Err(errno) => return Err(errno),
                 }

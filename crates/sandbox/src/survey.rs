@@ -162,6 +162,11 @@ fn mount_table() -> Result<Vec<u8>, SurveyError> {
     Ok(table)
 }
 
+/// Where the mounts of this namespace lie.
+pub(crate) fn mount_points() -> Result<Vec<HostPath>, SurveyError> {
+    parse_mount_points(&mount_table()?)
+}
+
 /// Opens the source of a bind, once and for good.
 pub(crate) fn open_source(source: &HostPath, route: &Route) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;

@@ -255,6 +255,7 @@ fn below_a_tasks_root_lies_nothing_of_the_host() {
     // The same program finds the host where it is.
     let report = look("moved", true);
     assert!(is_host(&report, "below.3"), "{}", report.text);
+    assert_eq!(report.get("mounts"), "2", "nothing is mounted there but this proc: {}", report.text);
     // And nobody unmounts who was not granted to.
     let attack = bench.attack("refused", "reach", &["below"]).mighty();
     attack.run().expect(&["umount.1", "enter.1"], "EPERM");

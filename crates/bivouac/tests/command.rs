@@ -166,7 +166,9 @@ fn without_root_it_is_said_so() {
     std::fs::create_dir_all(&bivouac.state).unwrap();
     std::fs::set_permissions(&bivouac.state, std::fs::Permissions::from_mode(0o755)).unwrap();
     let (program, job) = (bivouac.state.join("bivouac"), bivouac.state.join("hello.nomad.hcl"));
-    std::fs::copy(env!("CARGO_BIN_EXE_bivouac"), &program).unwrap();
+    // By another process: what a thread of this one writes cannot be run while others are about to start theirs.
+    let copied = std::process::Command::new("cp").arg(env!("CARGO_BIN_EXE_bivouac")).arg(&program).status();
+    assert!(copied.unwrap().success());
     std::fs::copy(root().join("examples/hello.nomad.hcl"), &job).unwrap();
     let told = |arguments: &[&str]| {
         let mut command = std::process::Command::new(&program);

@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 ///
 /// A child cloned from a process with several threads may find a lock of the allocator held by a thread that
 /// does not exist in the copy. The token is neither `Send` nor `Sync`, and is made only where the process
-/// starts and never starts a thread (the shim, the tests' helper programs).
+/// starts and has no other thread when it clones (the shim, the tests' helper programs): one that was waited for holds
+/// no lock any more.
 #[derive(Debug)]
 pub struct OneThread(PhantomData<*const ()>);
 
